@@ -1,0 +1,36 @@
+# make demo and make test set up everything they need: a virtual environment below .venv, nothing global.
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+VENV := .venv
+RUN := $(VENV)/bin
+
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_LINK_MODE := copy
+
+.PHONY: demo test test-all lint setup clean
+
+setup: .make/ready
+
+.make/ready: pyproject.toml uv.lock
+	@mkdir -p .make
+	@test -x .make/uv/bin/uv || ($(PYTHON) -m venv .make/uv && .make/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION))
+	@.make/uv/bin/uv sync --quiet --locked --no-python-downloads --python $$($(PYTHON) -c 'import sys; print(sys.executable)')
+	@touch $@
+
+demo: setup
+	@$(RUN)/cantlie demo
+
+lint: setup
+	$(RUN)/ruff format --check src tests benchmarks
+	$(RUN)/ruff check src tests benchmarks
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+test: lint
+	$(RUN)/pytest
+
+test-all: lint
+	$(RUN)/pytest -m ""
+
+clean:
+	rm -rf $(VENV) .make runs

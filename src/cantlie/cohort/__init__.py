@@ -1,0 +1,1 @@
+"""Patient-level tables: schema, import, validation, response, toxicity, liver function."""

@@ -1,0 +1,1 @@
+"""The treatment calendar, the dose of every session and its accumulation."""

@@ -1,0 +1,1 @@
+"""Attenuation, TERMA, collapsed cone convolution and the influence matrix."""

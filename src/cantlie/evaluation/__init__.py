@@ -1,0 +1,1 @@
+"""DVH, dose metrics, constraint tables, conformity, gamma."""

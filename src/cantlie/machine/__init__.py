@@ -1,0 +1,1 @@
+"""Linacs: geometry (IEC 61217), multileaf collimators, limits, apertures and the beam model."""

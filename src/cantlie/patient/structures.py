@@ -1,0 +1,83 @@
+"""Structures as a clinical system draws them: named stacks of planar contours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.errors import StructureError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """One structure of a structure set.
+
+    Parameters
+    ----------
+    name
+        The name in the file, unchanged.
+    contours_mm
+        Closed planar polygons, each of shape (n, 3), points (x, y, z) in LPS mm, on axial planes. Several polygons on a
+        plane combine by exclusive or, so that holes and keyholes come out right.
+    number
+        ROI number in the file.
+    standard_name
+        TG-263 name, or None when the alias table does not know the name.
+    dicom_type
+        RT ROI interpreted type (``EXTERNAL``, ``ORGAN``, ``GTV``, ``PTV`` ...), or an empty string.
+    colour_rgb
+        Display colour, 0 to 255.
+    """
+
+    name: str
+    contours_mm: tuple[NDArray[np.float64], ...]
+    number: int = 0
+    standard_name: str | None = None
+    dicom_type: str = ""
+    colour_rgb: tuple[int, int, int] = (255, 255, 0)
+
+    @property
+    def key(self) -> str:
+        """The name that Cantlie works with: the standard name where it is known, else the name in the file."""
+        return self.standard_name or self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StructureSet:
+    """The structures of a patient, found by TG-263 name or by the name in the file."""
+
+    structures: tuple[Structure, ...] = ()
+    label: str = ""
+    sop_instance_uid: str = ""
+    _by_key: dict[str, Structure] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_key: dict[str, Structure] = {}
+        for structure in self.structures:
+            by_key.setdefault(structure.key, structure)
+        for structure in self.structures:
+            by_key.setdefault(structure.name, structure)
+        object.__setattr__(self, "_by_key", by_key)
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self.structures)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_key
+
+    def __getitem__(self, name: str) -> Structure:
+        try:
+            return self._by_key[name]
+        except KeyError:
+            known = ", ".join(sorted({s.key for s in self.structures})) or "none"
+            raise StructureError(
+                f"no structure is called {name!r}",
+                where="structure set",
+                remedy=f"add it or map its name with an alias file; present: {known}",
+            ) from None

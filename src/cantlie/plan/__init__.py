@@ -1,0 +1,1 @@
+"""Beams, objectives, fluence optimisation, leaf sequencing and normalisation."""

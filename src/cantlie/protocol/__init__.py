@@ -1,0 +1,1 @@
+"""What a protocol can say (schema), and the built-in protocols, one TOML file each."""

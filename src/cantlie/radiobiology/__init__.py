@@ -1,0 +1,1 @@
+"""LQ and its variants, incomplete repair, NTCP and TCP; each equation cited."""

@@ -1,0 +1,1 @@
+"""Survival, competing risks, regression, matching, association and summary tables."""

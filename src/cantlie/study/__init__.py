@@ -1,0 +1,1 @@
+"""A study as data: its analyses, tables and figures, synthetic cohorts, and the audit of a published paper."""

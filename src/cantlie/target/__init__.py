@@ -1,0 +1,1 @@
+"""From contours to planning target volumes: half livers, margins, junctions."""

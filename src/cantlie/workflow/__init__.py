@@ -1,0 +1,1 @@
+"""The resumable stages of a run."""
