@@ -1,0 +1,227 @@
+"""What the planner is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.errors import PlanningError
+from cantlie.core.notes import Note
+from cantlie.core.volume import Volume
+from cantlie.machine.aperture import FluenceMap
+from cantlie.machine.machine import Machine
+from cantlie.patient.regions import Regions
+from cantlie.plan.treatment import TreatmentPlan
+from cantlie.protocol.schema import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """How finely and how long the planner works; the defaults suit a liver plan.
+
+    Parameters
+    ----------
+    voxel_mm
+        Spacing of the voxels that the optimiser sees.
+    max_voxels
+        Most voxels that the optimiser sees; beyond, those far from the targets are thinned out first.
+    beamlet_mm
+        Width of the beamlets; None takes the protocol's.
+    dose_grid_mm
+        Spacing (dx, dy, dz) of the final dose; None takes the protocol's.
+    fluence_iterations, aperture_iterations
+        Steps of the optimiser before and after sequencing.
+    max_segments
+        Most segments of a field.
+    feedback_rounds
+        How often the final dose corrects the optimiser's dose.
+    constraint_margin
+        Share of a limit that the optimiser keeps in reserve, for what the final dose differs.
+    seed
+        Of the choice of the voxels that are left out.
+    """
+
+    voxel_mm: float = 5.0
+    max_voxels: int = 16000
+    beamlet_mm: float | None = None
+    dose_grid_mm: tuple[float, float, float] | None = None
+    fluence_iterations: int = 160
+    aperture_iterations: int = 120
+    max_segments: int = 12
+    feedback_rounds: int = 3
+    constraint_margin: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTarget:
+    """A target of one plan: its region, the dose of the whole plan and how its beams stand.
+
+    Parameters
+    ----------
+    name
+        Name of the target in the protocol and of its region.
+    prescription_gy, fractions
+        Dose of the whole plan and its number of fractions.
+    gantry_deg
+        Gantry angles; empty to take the protocol's or to let the planner choose.
+    fields
+        Number of fields when the planner chooses; None takes the protocol's.
+    collimator_deg, couch_deg
+        Angles of all its fields; None takes the protocol's.
+    """
+
+    name: str
+    prescription_gy: float
+    fractions: int
+    gantry_deg: tuple[float, ...] = ()
+    fields: int | None = None
+    collimator_deg: float | None = None
+    couch_deg: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanningRequest:
+    """Everything a course of plans is made from.
+
+    Parameters
+    ----------
+    density
+        Mass density in g/cm³ on the CT grid, air outside the body.
+    regions
+        Partial-volume masks on the CT grid: ``BODY``, every target by its name, and the patient's structures by their
+        TG-263 names, from which the recipes of the protocol are formed.
+    targets
+        One for each plan of the course, in the order of the protocol.
+    """
+
+    density: Volume
+    regions: Regions
+    protocol: Protocol
+    machine: Machine
+    patient_position: str
+    targets: tuple[PlanTarget, ...]
+    settings: PlannerSettings = PlannerSettings()
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise PlanningError("there is no target to plan for")
+        if not self.density.grid.is_close(self.regions.grid):
+            raise PlanningError("the density and the regions lie on different grids")
+        for target in self.targets:
+            if target.name not in self.regions or not self.regions[target.name].any():
+                raise PlanningError(
+                    f"the target {target.name} is missing or empty",
+                    where="regions",
+                    remedy="check the contours that it is made of",
+                )
+
+    @classmethod
+    def of_protocol(
+        cls,
+        density: Volume,
+        regions: Regions,
+        protocol: Protocol,
+        machine: Machine,
+        patient_position: str,
+        *,
+        scheme: str | None = None,
+        settings: PlannerSettings | None = None,
+    ) -> PlanningRequest:
+        """Return the request for all targets of a protocol in one of its schemes."""
+        targets = []
+        for name in protocol.target_ids:
+            prescription = protocol.prescription(name, scheme)
+            targets.append(PlanTarget(name, prescription.total_gy, prescription.fractions))
+        return cls(density, regions, protocol, machine, patient_position, tuple(targets), settings or PlannerSettings())
+
+
+@dataclass(frozen=True, slots=True)
+class GoalOutcome:
+    """One rule of the protocol: what was asked, what the optimised fluence promised and what the segments deliver.
+
+    ``scope`` is ``course`` for the sum of all plans, else the name of the target whose plan is meant. ``promised`` is
+    nan when the structure was not seen by the optimiser.
+    """
+
+    structure: str
+    metric: str
+    op: str
+    limit: float
+    unit: str
+    scope: str
+    promised: float
+    delivered: float
+    met: bool
+
+    @property
+    def excess(self) -> float:
+        """By how much the rule is missed in its unit; not positive when it is kept."""
+        return self.delivered - self.limit if self.op.startswith("<") else self.limit - self.delivered
+
+    def sentence(self) -> str:
+        """Return the rule and what became of it as one line."""
+        verdict = "met" if self.met else f"missed by {self.excess:.2g} {self.unit}"
+        return (
+            f"{self.structure} ({self.scope}): {self.metric} {self.op} {self.limit:g} {self.unit}, "
+            f"delivered {self.delivered:.4g} {self.unit}, {verdict}"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """The course of an optimisation: the stage, and the objective's value after each step, shapes (steps,)."""
+
+    stage: tuple[str, ...]
+    objective: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedTarget:
+    """The plan of one target.
+
+    Parameters
+    ----------
+    plan
+        The deliverable plan.
+    dose
+        Collapsed-cone dose of its segments in Gy for the whole plan, on the dose grid.
+    fluence
+        Optimised fluence of each beam before sequencing, monitor units per fraction.
+    scale
+        Factor of the final normalisation.
+    """
+
+    target: PlanTarget
+    plan: TreatmentPlan
+    dose: Volume
+    fluence: tuple[FluenceMap, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanningResult:
+    """The plans of a course, their doses, and how well each rule of the protocol is kept in the delivered dose."""
+
+    plans: tuple[PlannedTarget, ...]
+    outcomes: tuple[GoalOutcome, ...]
+    history: History
+    seconds: dict[str, float]
+    notes: tuple[Note, ...] = field(default=())
+
+    @property
+    def total_dose(self) -> Volume:
+        """The sum of the doses of all plans in Gy."""
+        first = self.plans[0].dose
+        total = np.zeros(first.grid.shape, dtype=np.float32)
+        for planned in self.plans:
+            total += planned.dose.values
+        return Volume(first.grid, total)
+
+    @property
+    def all_met(self) -> bool:
+        """Whether every rule holds in the delivered dose."""
+        return all(outcome.met for outcome in self.outcomes)
