@@ -30,6 +30,8 @@ class Structure:
         RT ROI interpreted type (``EXTERNAL``, ``ORGAN``, ``GTV``, ``PTV`` ...), or an empty string.
     colour_rgb
         Display colour, 0 to 255.
+    slice_spacing_mm
+        Spacing of the images that it was drawn on, or 0 when unknown: the thickness of a structure on a single plane.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Structure:
     standard_name: str | None = None
     dicom_type: str = ""
     colour_rgb: tuple[int, int, int] = (255, 255, 0)
+    slice_spacing_mm: float = 0.0
 
     @property
     def key(self) -> str:
@@ -57,7 +60,8 @@ class StructureSet:
     def __post_init__(self) -> None:
         by_key: dict[str, Structure] = {}
         for structure in self.structures:
-            by_key.setdefault(structure.key, structure)
+            if structure.standard_name:
+                by_key.setdefault(structure.standard_name, structure)
         for structure in self.structures:
             by_key.setdefault(structure.name, structure)
         object.__setattr__(self, "_by_key", by_key)
@@ -69,15 +73,21 @@ class StructureSet:
         return len(self.structures)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._by_key
+        return self._find(name) is not None
 
     def __getitem__(self, name: str) -> Structure:
-        try:
-            return self._by_key[name]
-        except KeyError:
+        structure = self._find(name)
+        if structure is None:
             known = ", ".join(sorted({s.key for s in self.structures})) or "none"
             raise StructureError(
                 f"no structure is called {name!r}",
                 where="structure set",
                 remedy=f"add it or map its name with an alias file; present: {known}",
-            ) from None
+            )
+        return structure
+
+    def _find(self, name: str) -> Structure | None:
+        """Find by the name that Cantlie works with, the name in the file, a spelling of the standard name."""
+        from cantlie.patient.names import standard_name
+
+        return self._by_key.get(name) or self._by_key.get(standard_name(name) or "")

@@ -1,0 +1,76 @@
+"""HU to density."""
+
+import numpy as np
+import pytest
+
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
+from cantlie.patient.density import (
+    AIR_G_CM3,
+    DensityCurve,
+    DensityCurveError,
+    average_density,
+    default_density_curve,
+    density_volume,
+)
+
+GOOD = "HU,g_cm3\n-1000,0.0012\n0,1.0\n1000,1.6\n"
+
+
+def test_curve_is_straight_between_points_and_constant_beyond():
+    curve = DensityCurve.from_csv_text(GOOD)
+    np.testing.assert_allclose(
+        curve([-2000, -1000, -500, 0, 500, 3000]), [0.0012, 0.0012, 0.5006, 1, 1.3, 1.6], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("text", [GOOD, GOOD.replace(",", ";"), "\ufeff# scanner\n" + GOOD, GOOD.replace(",", "\t")])
+def test_csv_dialects(text):
+    assert DensityCurve.from_csv_text(text)(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("HU,g_cm3\n0,1\n0,1.1\n", "do not grow: 0 follows 0"),
+        ("HU,g_cm3\n0,1\n-5,1.1\n", "do not grow: -5 follows 0"),
+        ("HU,g_cm3\n0,1\nx,1.1\n", r"not two numbers \(c\.csv, line 3\)"),
+        ("HU,g_cm3\n0,1\n5\n", r"not two numbers \(c\.csv, line 3\)"),
+        ("HU,g_cm3\n0,1\n", "at least two points"),
+        ("", "at least two points"),
+        ("HU,g_cm3\n0,-1\n1,1\n", "not possible"),
+        ("HU,kg_m3\n0,1000\n100,1100\n", "not possible"),
+        ("HU,g_cm3\n0,nan\n1,1\n", "not a number"),
+    ],
+)
+def test_wrong_curve_is_one_clear_sentence(text, words):
+    with pytest.raises(DensityCurveError, match=words) as caught:
+        DensityCurve.from_csv_text(text, "c.csv")
+    assert caught.value.remedy
+
+
+def test_default_curve_knows_water_and_air():
+    curve = default_density_curve()
+    np.testing.assert_allclose(curve([-1000, 0]), [AIR_G_CM3, 1.0])
+    assert curve(55) == pytest.approx(1.065, abs=0.01)
+
+
+def test_outside_body_is_air_and_partial_voxels_mix():
+    grid = Grid((1, 1, 3), (1, 1, 1), (0, 0, 0))
+    ct = Volume(grid, np.array([[[0.0, 0.0, 500.0]]], dtype=np.float32))
+    body = np.array([[[1.0, 0.25, 0.0]]], dtype=np.float32)
+    density = density_volume(ct, body, default_density_curve())
+    np.testing.assert_allclose(density.values[0, 0], [1.0, 0.25 + 0.75 * AIR_G_CM3, AIR_G_CM3], rtol=1e-6)
+    assert density.values.dtype == np.float32
+
+
+def test_average_keeps_mass():
+    rng = np.random.default_rng(1)
+    grid = Grid((6, 9, 12), (0.8, 1.1, 5.0), (3.0, -2.0, 10.0))
+    density = Volume(grid, rng.uniform(0.2, 1.8, grid.shape).astype(np.float32))
+    coarse = grid.resampled((2.5, 2.5, 2.5))
+    result = average_density(density, coarse)
+    mass = ((density.values - AIR_G_CM3).sum() * grid.voxel_cc, (result.values - AIR_G_CM3).sum() * coarse.voxel_cc)
+    assert mass[0] == pytest.approx(mass[1], rel=1e-4)
+    same = average_density(density, grid)
+    np.testing.assert_allclose(same.values, density.values, rtol=1e-5)
