@@ -1,0 +1,271 @@
+"""Reading a cohort: a folder of CSV files, an Excel workbook, or a REDCap export."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import zipfile
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cantlie.cohort.consistency import check_consistency
+from cantlie.cohort.schema import TABLES
+from cantlie.cohort.tables import Cohort
+from cantlie.cohort.validation import InvalidCohort, Problem, RawTable, check_cohort
+from cantlie.core.errors import CohortError
+from cantlie.core.notes import Note
+from cantlie.core.provenance import sha256_of_file
+
+SYNTHETIC_MARK = "SYNTHETIC.txt"
+"""A folder that holds this file is a synthetic cohort."""
+
+
+def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, frozenset[str]] | None = None) -> Cohort:
+    """Read and validate a cohort from a folder of ``<table>.csv`` files or an Excel workbook with a sheet per table.
+
+    Parameters
+    ----------
+    path
+        Folder, or ``.xlsx`` file.
+    label
+        Name in outputs; by default the name of the folder or file.
+    extra_columns
+        By table, names of columns beyond the schema that are kept (a study declares them); columns that begin with
+        ``x_`` are always kept.
+
+    Raises
+    ------
+    CohortError
+        With file, row, column and rule of the first problem; ``InvalidCohort.problems`` lists all.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raw, notes, sources = _read_folder(path)
+        synthetic = (path / SYNTHETIC_MARK).is_file()
+    elif path.suffix.lower() in (".xlsx", ".xlsm"):
+        raw, notes = _read_workbook(path)
+        sources, synthetic = {path.name: sha256_of_file(path)}, False
+    elif not path.exists():
+        raise CohortError("there is no such file or folder", where=str(path), remedy="give a folder of CSV files")
+    else:
+        raise CohortError(
+            "not a cohort", where=str(path), remedy="give a folder of CSV files, an .xlsx workbook or a REDCap export"
+        )
+    return build_cohort(raw, label or path.stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns)
+
+
+def build_cohort(
+    raw: list[RawTable],
+    label: str,
+    *,
+    synthetic: bool = False,
+    sources: Mapping[str, str] | None = None,
+    notes: tuple[Note, ...] = (),
+    extra: Mapping[str, frozenset[str]] | None = None,
+) -> Cohort:
+    """Validate raw tables and return the cohort.
+
+    Raises
+    ------
+    InvalidCohort
+        If a rule is broken.
+    """
+    if not any(table.name == "patients" for table in raw):
+        places = ", ".join(sorted({table.file for table in raw})) or label
+        raise InvalidCohort(
+            [Problem(places, None, "", "missing-table", "there is no table patients", "add it as patients.csv")]
+        )
+    checked, problems = check_cohort(raw, extra)
+    if not problems:
+        problems = check_consistency(checked)
+    if problems:
+        raise InvalidCohort(problems)
+    tables = {name: checked[name].frame for name in TABLES if name in checked}
+    return Cohort(tables, label, synthetic, dict(sources or {}), notes)
+
+
+def _read_folder(folder: Path) -> tuple[list[RawTable], tuple[Note, ...], dict[str, str]]:
+    raw, notes, sources = [], [], {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in (".csv", ".tsv"):
+            continue
+        name = file.stem.lower()
+        if name not in TABLES:
+            near = difflib.get_close_matches(name, list(TABLES), n=1)
+            if near and name not in ("index", "readme"):
+                raise InvalidCohort(
+                    [
+                        Problem(
+                            file.name,
+                            None,
+                            "",
+                            "unknown-table",
+                            f"no table is called {name!r}",
+                            f"did you mean {near[0]}.csv? Tables: {', '.join(TABLES)}",
+                        )
+                    ]
+                )
+            notes.append(Note("the file is not a table of a cohort and was not read", file.name))
+            continue
+        raw.append(read_csv_table(file, name))
+        sources[file.name] = sha256_of_file(file)
+    return raw, tuple(notes), sources
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file, refused with a clear sentence when it is not UTF-8 (with or without a mark)."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CohortError(f"cannot be read: {error.strerror}", where=file.name, remedy="check the file") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise InvalidCohort(
+            [
+                Problem(
+                    file.name,
+                    row,
+                    "",
+                    "encoding",
+                    "the file is not UTF-8 text",
+                    "save it as CSV UTF-8",
+                )
+            ]
+        ) from error
+
+
+def read_csv_table(file: Path, name: str) -> RawTable:
+    """Read one CSV file (comma, semicolon or tab) as text cells."""
+    text = read_text(file)
+    first_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header: list[str] = []
+    records, rows = [], []
+    try:
+        for record in reader:
+            if not any(cell.strip() for cell in record):
+                continue
+            if not header:
+                header = [cell.strip() for cell in record]
+                continue
+            if len(record) != len(header):
+                raise InvalidCohort(
+                    [
+                        Problem(
+                            file.name,
+                            reader.line_num,
+                            "",
+                            "ragged-row",
+                            f"the row has {len(record)} cells, the header {len(header)}",
+                            "put quotes around a cell that holds the separator",
+                        )
+                    ]
+                )
+            records.append(record)
+            rows.append(reader.line_num)
+    except csv.Error as error:
+        raise InvalidCohort(
+            [Problem(file.name, reader.line_num, "", "not-csv", f"not a CSV file: {error}", "save it as CSV UTF-8")]
+        ) from error
+    if not header:
+        raise InvalidCohort([Problem(file.name, None, "", "empty-file", "the file is empty", "add a header and rows")])
+    cells = pd.DataFrame(records, columns=pd.Index(header), dtype=object)
+    return _named(RawTable(name, file.name, cells, np.array(rows, dtype=int)))
+
+
+def _named(raw: RawTable) -> RawTable:
+    unnamed = [i for i, column in enumerate(raw.cells.columns) if not str(column).strip()]
+    if unnamed:
+        raise InvalidCohort(
+            [
+                Problem(
+                    raw.file,
+                    1,
+                    f"number {unnamed[0] + 1}",
+                    "unnamed-column",
+                    "a column has no name",
+                    "name it or remove it",
+                )
+            ]
+        )
+    names = list(raw.cells.columns)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InvalidCohort(
+            [Problem(raw.file, 1, repeated[0], "duplicate-column", "the column occurs twice", "keep one of the two")]
+        )
+    return raw
+
+
+def _read_workbook(path: Path) -> tuple[list[RawTable], tuple[Note, ...]]:
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        workbook = load_workbook(path, read_only=True, data_only=True)
+    except (OSError, InvalidFileException, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CohortError(
+            "the file is not an Excel workbook", where=path.name, remedy="save it as .xlsx or as CSV files"
+        ) from error
+    raw, notes = [], []
+    try:
+        for sheet in workbook.worksheets:
+            name = sheet.title.strip().lower()
+            place = f"{path.name}, sheet {sheet.title}"
+            if name not in TABLES:
+                notes.append(Note("the sheet is not a table of a cohort and was not read", place))
+                continue
+            header: list[str] = []
+            records, rows = [], []
+            for number, record in enumerate(sheet.iter_rows(values_only=True), start=1):
+                cells = [_cell_text(value) for value in record]
+                if not any(cells):
+                    continue
+                if not header:
+                    while cells and not cells[-1]:
+                        cells.pop()
+                    header = cells
+                else:
+                    if any(cells[len(header) :]):
+                        raise InvalidCohort(
+                            [
+                                Problem(
+                                    place,
+                                    number,
+                                    "",
+                                    "ragged-row",
+                                    "the row is longer than the header",
+                                    "name the column or remove the cell",
+                                )
+                            ]
+                        )
+                    records.append((cells + [""] * len(header))[: len(header)])
+                    rows.append(number)
+            if header:
+                frame = pd.DataFrame(records, columns=pd.Index(header), dtype=object)
+                raw.append(_named(RawTable(name, place, frame, np.array(rows, dtype=int))))
+    finally:
+        workbook.close()
+    return raw, tuple(notes)
+
+
+def _cell_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat(sep=" ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
