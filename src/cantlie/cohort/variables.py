@@ -1,0 +1,219 @@
+"""Variables of an analysis, one value for each patient, worked out from the tidy tables as a study's data say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from cantlie.cohort.schema import TABLES
+from cantlie.cohort.tables import Cohort
+from cantlie.core.errors import CohortError
+
+DAYS_PER_MONTH = 365.25 / 12
+
+Aggregate = Literal["only", "first", "last", "max", "min", "sum", "mean", "count", "any", "best", "worst"]
+_RESPONSE_ORDER = ("CR", "PR", "SD", "NE", "PD")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """How one variable comes out of the tables.
+
+    Parameters
+    ----------
+    name, label
+        Identifier and name in tables.
+    source
+        ``table.column``; in ``labs`` the column ``times_uln`` is value over the upper limit of normal.
+    where
+        Rows that count: column to value or list of values.
+    aggregate
+        How a patient's rows become one value: ``only`` (more than one is an error), ``first`` and ``last`` by date,
+        ``max``, ``min``, ``sum``, ``mean``, ``count`` (of rows, or of the column ``count``), ``any`` (yes or no),
+        ``best`` and ``worst`` of CR, PR, SD, PD.
+    window_months
+        Months from the start of treatment within which rows count, both ends included.
+    factor
+        Multiplies numbers (0.1 turns mm into cm).
+    cuts, closed
+        Limits between the classes of a number; ``closed`` says to which class a limit belongs: ``left`` means
+        [limit, ...), ``right`` means (..., limit].
+    levels
+        Names of the classes in their order; for text the levels in their order.
+    mapping
+        Text to level.
+    default
+        Value where a patient has no row.
+    """
+
+    name: str
+    source: str
+    label: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    aggregate: Aggregate = "only"
+    window_months: tuple[float, float] | None = None
+    factor: float = 1.0
+    cuts: tuple[float, ...] = ()
+    closed: Literal["left", "right"] = "left"
+    levels: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    default: Any = None
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+        return self.source.partition(".")[0]
+
+    @property
+    def column(self) -> str:
+        """Name of the column."""
+        return self.source.partition(".")[2]
+
+
+def evaluate(cohort: Cohort, variable: Variable) -> pd.Series:
+    """Return a variable for every patient, indexed by ``patient_id``: classes as text, else the numbers or texts.
+
+    Raises
+    ------
+    CohortError
+        If the table or column does not exist, or a value has no class.
+    """
+    raw = raw_values(cohort, variable)
+    return classify(raw, variable)
+
+
+def evaluate_all(cohort: Cohort, variables: Iterable[Variable]) -> pd.DataFrame:
+    """Return a frame of variables, one row for each patient and a column for each variable."""
+    frame = pd.DataFrame(index=pd.Index(cohort.patients["patient_id"], name="patient_id"))
+    for variable in variables:
+        frame[variable.name] = evaluate(cohort, variable)
+    return frame
+
+
+def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
+    """Return a variable before it is divided into classes."""
+    if variable.table not in TABLES:
+        raise CohortError(
+            f"no table is called {variable.table!r}",
+            where=f"variable {variable.name}",
+            remedy=f"tables: {', '.join(TABLES)}",
+        )
+    rows = cohort.table(variable.table)
+    if variable.source == "labs.times_uln":
+        rows = rows.assign(times_uln=rows["value"] / rows["uln"])
+    column = variable.column
+    if column not in rows:
+        raise CohortError(
+            f"table {variable.table} has no column {column!r}",
+            where=f"variable {variable.name}",
+            remedy="add the column to the data or correct the study",
+        )
+    rows = _filter(rows, variable)
+    rows = _within(rows, cohort, variable)
+    ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
+    values = _aggregate(rows, variable).reindex(ids)
+    if variable.factor != 1.0:
+        values = values.astype(float) * variable.factor
+    if variable.default is not None:
+        values = values.astype(object).where(values.notna(), variable.default)
+        if isinstance(variable.default, (int, float)) and not isinstance(variable.default, bool):
+            values = pd.to_numeric(values)
+    return values.rename(variable.name)
+
+
+def classify(raw: pd.Series, variable: Variable) -> pd.Series:
+    """Divide numbers into classes by the cuts, or rename texts by the mapping."""
+    if variable.cuts:
+        names = variable.levels or tuple(str(i) for i in range(len(variable.cuts) + 1))
+        if len(names) != len(variable.cuts) + 1:
+            raise CohortError(
+                f"{len(variable.cuts)} cuts make {len(variable.cuts) + 1} classes, not {len(names)}",
+                where=f"variable {variable.name}",
+                remedy="name as many levels as there are classes",
+            )
+        numbers = pd.to_numeric(raw).to_numpy(dtype=float)
+        side: Literal["left", "right"] = "right" if variable.closed == "left" else "left"
+        position = np.searchsorted(np.asarray(variable.cuts, dtype=float), numbers, side=side)
+        values = [None if np.isnan(x) else names[i] for x, i in zip(numbers, position, strict=True)]
+        return pd.Series(values, index=raw.index, name=variable.name, dtype=object)
+    if variable.mapping:
+        values = [None if _missing(x) else variable.mapping.get(_key(x), _key(x)) for x in raw]
+        raw = pd.Series(values, index=raw.index, name=variable.name, dtype=object)
+    elif variable.levels:
+        raw = pd.Series([None if _missing(x) else _key(x) for x in raw], index=raw.index, name=raw.name, dtype=object)
+    if variable.levels:
+        unknown = sorted({str(x) for x in raw if x is not None and x not in variable.levels})
+        if unknown:
+            raise CohortError(
+                f"{unknown[0]!r} is none of the levels",
+                where=f"variable {variable.name} ({variable.source})",
+                remedy=f"levels: {', '.join(variable.levels)}",
+            )
+    return raw
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _key(value: object) -> str:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _filter(rows: pd.DataFrame, variable: Variable) -> pd.DataFrame:
+    for name, wanted in variable.where.items():
+        if name not in rows:
+            raise CohortError(
+                f"table {variable.table} has no column {name!r}",
+                where=f"variable {variable.name}",
+                remedy="correct the study's 'where'",
+            )
+        rows = rows[rows[name].isin(wanted if isinstance(wanted, (list, tuple)) else [wanted])]
+    return rows
+
+
+def _within(rows: pd.DataFrame, cohort: Cohort, variable: Variable) -> pd.DataFrame:
+    if variable.window_months is None:
+        return rows
+    start = cohort.patients.drop_duplicates("patient_id").set_index("patient_id")["treatment_start"]
+    months = (rows["date"] - pd.to_datetime(rows["patient_id"].map(start))).dt.days / DAYS_PER_MONTH
+    low, high = variable.window_months
+    return rows[(months >= low) & (months <= high)]
+
+
+def _aggregate(rows: pd.DataFrame, variable: Variable) -> pd.Series:
+    column, how = variable.column, variable.aggregate
+    groups = rows.groupby("patient_id", sort=False)
+    if how == "count":
+        if "count" in rows:
+            return rows["count"].fillna(1.0).groupby(rows["patient_id"], sort=False).sum()
+        return groups.size().astype(float)
+    if how == "any":
+        return groups.size().map(lambda n: "yes" if n else "no").astype(object)
+    filled = rows[rows[column].notna()]
+    if how == "only":
+        repeated = filled["patient_id"].duplicated()
+        if repeated.any():
+            raise CohortError(
+                f"a patient has more than one row for {variable.source}",
+                where=f"variable {variable.name}",
+                remedy="say with 'aggregate' which of them counts",
+            )
+        return filled.set_index("patient_id")[column]
+    if how in ("first", "last"):
+        if "date" in filled:
+            filled = filled.sort_values("date", kind="stable")
+        return filled.drop_duplicates("patient_id", keep=how).set_index("patient_id")[column]
+    if how in ("best", "worst"):
+        rank = {response: i for i, response in enumerate(_RESPONSE_ORDER)}
+        ordered = filled.assign(rank=filled[column].map(rank)).sort_values("rank", kind="stable")
+        keep: Literal["first", "last"] = "first" if how == "best" else "last"
+        return ordered.drop_duplicates("patient_id", keep=keep).set_index("patient_id")[column]
+    by = filled[column].groupby(filled["patient_id"], sort=False)
+    return by.agg(how)
