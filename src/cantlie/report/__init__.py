@@ -1,1 +1,1 @@
-"""Figures, HTML and PDF."""
+"""Figures, HTML and PDF: documents as data, and the report of a planned case."""
