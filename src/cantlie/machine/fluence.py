@@ -19,7 +19,7 @@ def pixel_centres(lower_mm: float, upper_mm: float, pixel_mm: float) -> NDArray[
     """Return centres of pixels of one width, a multiple of it from the axis, that cover an interval."""
     first = int(np.floor(lower_mm / pixel_mm + 1e-9))
     last = max(int(np.ceil(upper_mm / pixel_mm - 1e-9)), first + 1)
-    return (np.arange(first, last) + 0.5) * pixel_mm
+    return np.asarray((np.arange(first, last) + 0.5) * pixel_mm, dtype=np.float64)
 
 
 def aperture_fluence(
@@ -142,10 +142,10 @@ def _overlap(low: float, high: float, first: float, last: float) -> float:
 
 
 @numba.njit(cache=True)
-def _area_means(
+def _area_means(  # type: ignore[no-untyped-def]
     along_mm, across_mm, width_along, width_across, jaw_along, jaw_across, boundaries, lower, upper, tip_mm,
     leaf_transmission, jaw_transmission,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Return the mean transmitted share of each pixel, leaves moving along the second axis; all lengths in mm."""
     result = np.zeros((across_mm.size, along_mm.size))
     for leaf in range(lower.size):

@@ -1,0 +1,167 @@
+"""Point kernels: how the energy that photons release at a point is carried away from it, as exponentials per cone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.dose.attenuation import energy_released, packaged
+from cantlie.machine.beam_model import BeamModel
+
+# Polar angles (degrees) that bound the rings of cones, and the number of cones around each ring. The primary kernel
+# (electrons) is steep and short, that of scattered photons long and smooth.
+PRIMARY_RINGS = ((0.0, 7.5, 15.0, 22.5, 30.0, 37.5, 45.0, 60.0, 75.0, 101.25, 180.0), (4, 8, 8, 8, 8, 8, 8, 8, 8, 4))
+SCATTER_RINGS = (
+    (0.0, 7.5, 15.0, 22.5, 30.0, 37.5, 45.0, 60.0, 75.0, 90.0, 105.0, 120.0, 150.0, 180.0),
+    (4, 8, 8, 12, 12, 12, 16, 16, 16, 12, 12, 8, 4),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cones:
+    """A set of cones, each with an axis and the kernel that is collapsed onto it.
+
+    The energy that flows along cone m at a water-equivalent distance s from where it was released is
+    ``sum_c fraction[m, h, c] * exp(-rate_per_mm[m, c] * s)`` of the energy released.
+
+    Parameters
+    ----------
+    polar_rad, azimuth_rad
+        Direction of each cone's axis around the direction of the photons, shape (m,).
+    rate_per_mm
+        Rates of the two exponentials, shape (m, 2).
+    fraction
+        Share of the released energy that each exponential carries, for the mixture of energies at the surface and for
+        that at 200 mm depth, shape (m, 2, 2). The second may be negative: scatter builds up before it falls.
+    tilt
+        Relative change of a cone's energy per radian by which the photons' own direction is turned towards its azimuth,
+        shape (m,): the kernel turns with the rays of a divergent beam, while the cones stay.
+    """
+
+    polar_rad: NDArray[np.float64]
+    azimuth_rad: NDArray[np.float64]
+    rate_per_mm: NDArray[np.float64]
+    fraction: NDArray[np.float64]
+    tilt: NDArray[np.float64]
+
+    @property
+    def directions(self) -> NDArray[np.float64]:
+        """Unit vectors in a frame whose z axis is the direction of the photons, shape (m, 3)."""
+        sine = np.sin(self.polar_rad)
+        return np.stack(
+            [sine * np.cos(self.azimuth_rad), sine * np.sin(self.azimuth_rad), np.cos(self.polar_rad)], axis=1
+        )
+
+
+def polyenergetic(model: BeamModel, depth_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return primary and scatter kernels of the spectrum hardened by water, shapes (48 angles, 24 radii).
+
+    Each is the share of the energy released that is deposited in a cell; kernels of single energies are mixed by the
+    energy that each bin of the spectrum releases, with interpolation in log energy.
+    """
+    energies, released = energy_released(model, depth_mm)
+    nodes = np.log(packaged("energies_mev"))
+    position = np.interp(np.log(energies), nodes, np.arange(nodes.size))
+    low = np.minimum(position.astype(int), nodes.size - 2)
+    weights = np.zeros(nodes.size)
+    np.add.at(weights, low, released * (low + 1 - position))
+    np.add.at(weights, low + 1, released * (position - low))
+    weights /= weights.sum()
+    return (
+        np.tensordot(weights, packaged("primary"), axes=1),
+        np.tensordot(weights, packaged("scatter"), axes=1),
+    )
+
+
+@lru_cache(maxsize=8)
+def cones(model: BeamModel) -> tuple[Cones, Cones]:
+    """Return the cones of primary and of scattered energy for a beam model's spectrum."""
+    surface, middle, deep = (polyenergetic(model, depth) for depth in (0.0, 100.0, 200.0))
+    return (
+        _collapse(surface[0], middle[0], deep[0], *PRIMARY_RINGS, rates_per_mm=(0.05, 6.0)),
+        _collapse(surface[1], middle[1], deep[1], *SCATTER_RINGS, rates_per_mm=(0.001, 0.3)),
+    )
+
+
+def _collapse(
+    surface: NDArray[np.float64],
+    middle: NDArray[np.float64],
+    deep: NDArray[np.float64],
+    edges_deg: tuple[float, ...],
+    counts: tuple[int, ...],
+    rates_per_mm: tuple[float, float],
+) -> Cones:
+    theta_edges = packaged("theta_edges_deg")
+    theta = np.radians(0.5 * (theta_edges[1:] + theta_edges[:-1]))
+    polar, azimuth, rates, fractions, tilts = [], [], [], [], []
+    for ring, count in enumerate(counts):
+        first, last = np.searchsorted(theta_edges, [edges_deg[ring] - 1e-6, edges_deg[ring + 1] - 1e-6])
+        inside = slice(int(first), int(last))
+        radial = [kernel[inside].sum(axis=0) for kernel in (surface, middle, deep)]
+        energy = middle[inside].sum(axis=1)
+        angle = float((energy * theta[inside]).sum() / energy.sum())
+        rate, (_, near, far) = _exponentials(radial[1], (radial[1], radial[0], radial[2]), rates_per_mm)
+        tilt = _tilt(middle.sum(axis=1), edges_deg[ring], edges_deg[ring + 1])
+        for n in range(count):
+            polar.append(angle)
+            azimuth.append(2.0 * np.pi * (n + 0.5 * (ring % 2)) / count + 0.1)
+            rates.append(rate)
+            fractions.append(np.stack([near, far]) / count)
+            tilts.append(tilt)
+    return Cones(np.array(polar), np.array(azimuth), np.array(rates), np.array(fractions), np.array(tilts))
+
+
+def _tilt(energy: NDArray[np.float64], low_deg: float, high_deg: float) -> float:
+    """Return the relative change of the energy in a ring per radian of tilt, along the azimuth of the tilt.
+
+    Turning the kernel k(θ) per solid angle by a small δ turns it into k(θ - δ cos φ). Over the ring by parts,
+    -∫ k' sin θ dθ = -[k sin θ] + ∫ k cos θ dθ, with k linear in angle between the middles of the kernel's rows.
+    """
+    edges = np.radians(packaged("theta_edges_deg"))
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    per_sr = energy / (np.cos(edges[:-1]) - np.cos(edges[1:]))
+    theta = np.linspace(np.radians(low_deg), np.radians(high_deg), 200)
+    k = np.interp(theta, middle, per_sr)
+    change = -(k[-1] * np.sin(theta[-1]) - k[0] * np.sin(theta[0])) + np.trapezoid(k * np.cos(theta), theta)
+    return float(change / np.trapezoid(k * np.sin(theta), theta))
+
+
+def _exponentials(
+    shape: NDArray[np.float64], kernels: tuple[NDArray[np.float64], ...], limits_per_mm: tuple[float, float]
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Fit the energy per radial shell by two exponentials: rates from ``shape``, shares for each kernel.
+
+    Every pair of rates on a logarithmic lattice is tried, the shares being a linear least-squares problem, weighted as
+    counts are (by the inverse square root of the energy), and the total energy is kept exactly.
+    """
+    edges = packaged("r_edges_mm")
+    lattice = np.geomspace(*limits_per_mm, 60)
+    basis = np.exp(-np.outer(lattice, edges[:-1])) - np.exp(-np.outer(lattice, edges[1:]))
+    weight = 1.0 / np.sqrt(np.maximum(shape, 1e-5 * shape.max()))
+    best = (np.inf, 0, 1)
+    for i in range(lattice.size):
+        for j in range(i + 2, lattice.size):
+            error = _shares(basis[[i, j]], shape, weight)[1]
+            if error < best[0]:
+                best = (error, i, j)
+    pair = basis[[best[1], best[2]]]
+    shares = []
+    for kernel in kernels:
+        share, _ = _shares(pair, kernel, weight)
+        shares.append(share * kernel.sum() / (share @ pair.sum(axis=1)))
+    return lattice[[best[1], best[2]]], shares
+
+
+def _shares(
+    pair: NDArray[np.float64], shape: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    a = pair * weight
+    b = shape * weight
+    m00, m01, m11 = a[0] @ a[0], a[0] @ a[1], a[1] @ a[1]
+    r0, r1 = a[0] @ b, a[1] @ b
+    determinant = m00 * m11 - m01 * m01
+    share = np.array([m11 * r0 - m01 * r1, m00 * r1 - m01 * r0]) / determinant
+    return share, float(((share @ a - b) ** 2).sum())

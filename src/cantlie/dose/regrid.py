@@ -1,0 +1,115 @@
+"""Moving values between grids: means over voxels going coarser, trilinear interpolation going finer."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.grid import Grid
+
+
+def voxel_means(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Return the mean of a piecewise constant volume over each voxel of another grid, shape ``target.shape``.
+
+    What lies outside the source grid counts as zero. The integral is kept, whatever the two spacings.
+    """
+    if source.is_close(target, 1e-6):
+        return np.ascontiguousarray(values, dtype=np.float32)
+    result = np.ascontiguousarray(values, dtype=np.float32)
+    for axis in (2, 1, 0):  # the fastest axis first: it shrinks the data where memory is contiguous
+        component = 2 - axis
+        first, weights = _overlaps(
+            source.lower_mm[component], source.spacing_mm[component], source.shape[axis],
+            target.lower_mm[component], target.spacing_mm[component], target.shape[axis],
+        )  # fmt: skip
+        shape = result.shape
+        outer = int(np.prod(shape[:axis]))
+        inner = int(np.prod(shape[axis + 1 :]))
+        mixed = _mix(result.reshape(outer, shape[axis], inner), first, weights)
+        result = mixed.reshape((*shape[:axis], target.shape[axis], *shape[axis + 1 :]))
+    return result
+
+
+def _overlaps(
+    source_low: float, source_step: float, source_count: int, target_low: float, target_step: float, target_count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return for each target interval the first source interval that it meets and the shares of its length."""
+    low = (target_low + target_step * np.arange(target_count) - source_low) / source_step
+    high = low + target_step / source_step
+    span = int(np.ceil(target_step / source_step - 1e-9)) + 1
+    first = np.floor(low + 1e-9).astype(np.int64)
+    index = first[:, None] + np.arange(span)
+    shared = np.minimum(high[:, None], index + 1) - np.maximum(low[:, None], index)
+    shared = np.where((index >= 0) & (index < source_count), np.maximum(shared, 0.0), 0.0)
+    shared[shared < 1e-6] = 0.0
+    return first, (shared * source_step / target_step).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mix(values, first, weights):  # type: ignore[no-untyped-def]
+    outer, _, inner = values.shape
+    targets, span = weights.shape
+    result = np.zeros((outer, targets, inner), dtype=np.float32)
+    for a in range(outer):
+        for t in range(targets):
+            for s in range(span):
+                weight = weights[t, s]
+                if weight > 0.0:
+                    source = first[t] + s
+                    for b in range(inner):
+                        result[a, t, b] += weight * values[a, source, b]
+    return result
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def coarsen(density, near, far, factors, coarse_density, coarse_near, coarse_far):  # type: ignore[no-untyped-def]
+    """Sum blocks of voxels into coarse ones: mean density, mass-weighted mean of the energies released per mass."""
+    nk, nj, ni = density.shape
+    for k in range(nk):
+        for j in range(nj):
+            for i in range(ni):
+                c = (k // factors[0], j // factors[1], i // factors[2])
+                rho = density[k, j, i]
+                coarse_density[c] += rho
+                coarse_near[c] += rho * near[k, j, i]
+                coarse_far[c] += rho * far[k, j, i]
+    block = factors[0] * factors[1] * factors[2]
+    for k in range(coarse_density.shape[0]):
+        for j in range(coarse_density.shape[1]):
+            for i in range(coarse_density.shape[2]):
+                mass = coarse_density[k, j, i]
+                if mass > 0.0:
+                    coarse_near[k, j, i] /= mass
+                    coarse_far[k, j, i] /= mass
+                coarse_density[k, j, i] = mass / block
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def add_refined(coarse, factors, fine):  # type: ignore[no-untyped-def]
+    """Add to a fine array the trilinear interpolation of the coarse one whose blocks are ``factors`` fine voxels."""
+    nk, nj, ni = fine.shape
+    ck, cj, ci = coarse.shape
+    row = np.empty(ci, dtype=np.float32)
+    for k in range(nk):
+        z = min(max((k + 0.5) / factors[0] - 0.5, 0.0), ck - 1.0)
+        k0 = min(int(z), max(ck - 2, 0))
+        k1 = min(k0 + 1, ck - 1)
+        w = np.float32(z - k0)
+        for j in range(nj):
+            y = min(max((j + 0.5) / factors[1] - 0.5, 0.0), cj - 1.0)
+            j0 = min(int(y), max(cj - 2, 0))
+            j1 = min(j0 + 1, cj - 1)
+            v = np.float32(y - j0)
+            a = (1 - w) * (1 - v)
+            b = (1 - w) * v
+            c = w * (1 - v)
+            d = w * v
+            for i in range(ci):
+                row[i] = a * coarse[k0, j0, i] + b * coarse[k0, j1, i] + c * coarse[k1, j0, i] + d * coarse[k1, j1, i]
+            for i in range(ni):
+                x = min(max((i + 0.5) / factors[2] - 0.5, 0.0), ci - 1.0)
+                i0 = min(int(x), max(ci - 2, 0))
+                i1 = min(i0 + 1, ci - 1)
+                u = np.float32(x - i0)
+                fine[k, j, i] += row[i0] * (1 - u) + row[i1] * u
