@@ -1,0 +1,35 @@
+"""What a judged rule of a protocol looks like, whatever the rule is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Verdict = Literal["pass", "fail", "not evaluable"]
+Operator = Literal["<", "<=", ">", ">="]
+
+SIGNS: dict[str, str] = {"<": "<", "<=": "≤", ">": ">", ">=": "≥"}
+
+
+def holds(achieved: float, op: str, limit: float) -> bool:
+    """Say whether ``achieved op limit`` holds. Nothing is rounded and nothing is forgiven.
+
+    Raises
+    ------
+    ValueError
+        If the operator is unknown.
+    """
+    match op:
+        case "<":
+            return achieved < limit
+        case "<=":
+            return achieved <= limit
+        case ">":
+            return achieved > limit
+        case ">=":
+            return achieved >= limit
+    raise ValueError(f"unknown operator {op!r}")
+
+
+def margin(achieved: float, op: str, limit: float) -> float:
+    """Return how far a value is on the right side of its limit, in its own unit; negative where it is not."""
+    return limit - achieved if op in ("<", "<=") else achieved - limit
