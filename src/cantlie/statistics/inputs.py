@@ -139,3 +139,27 @@ def level(value: float) -> float:
             f"a confidence level lies between 0 and 1, not {value:g}", where="level", remedy="give 0.95 for 95 %"
         )
     return value
+
+
+def merge_tied(*columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return times in which values that differ by rounding only (a relative 1.5e-8) have become equal.
+
+    Months computed from days may differ in the last bit; without this, deaths on one day would not be tied. All columns
+    (entry and exit times) are mended together. The rule is that of R's survival (timefix).
+    """
+    distinct = np.unique(np.concatenate(columns))
+    if distinct.size < 2:
+        return list(columns)
+    tolerance = float(np.sqrt(np.finfo(np.float64).eps))
+    gap = np.diff(distinct)
+    near = (gap <= tolerance) | (gap <= tolerance * np.abs(distinct).mean())
+    if not near.any():
+        return list(columns)
+    leader = np.maximum.accumulate(np.where(np.concatenate([[True], ~near]), np.arange(distinct.size), 0))
+    mended = distinct[leader]
+    return [mended[np.searchsorted(distinct, column)] for column in columns]
+
+
+def sums(index: NDArray[np.intp], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the sums of values that share an index, shape (size,)."""
+    return np.asarray(np.bincount(index, weights=values, minlength=size), dtype=np.float64)
