@@ -96,7 +96,7 @@ def dvh(dose: Volume, fractions: NDArray[np.float32], grid: Grid, *, name: str =
 
     Voxels count with the share of them that lies inside the structure. Inside a voxel the dose is interpolated
     trilinearly at evenly spaced points, close enough for the voxel size and the dose grid. In a voxel on the surface
-    only those points count that lie on the inner side of the plane that cuts off the voxel's share; its direction is the
+    only those points count that lie on the inner side of the plane that cuts off the voxel's share, across the
     gradient of the shares (as in the volume-of-fluid method of Youngs 1982). The maximum is that of these points and of
     the dose grid's own voxels wholly inside the structure.
 
