@@ -137,6 +137,16 @@ def collapsed_cone_dose(
     return Volume(wanted, _on_lattice(total, patient.grid, wanted))
 
 
+def field_dose(patient: Phantom, field: Field, model: BeamModel, grid: Grid, medium: Medium) -> NDArray[np.float32]:
+    """Return the dose (Gy) of one field in a prepared patient on a grid of its lattice, shape ``grid.shape``."""
+    _check(field)
+    total = np.zeros(patient.grid.shape, dtype=np.float32)
+    add_field(patient, field, model, total)
+    if medium == "medium":
+        total *= patient.ratio
+    return _on_lattice(total, patient.grid, grid)
+
+
 def _check(field: Field) -> None:
     values = field.fluence.values_mu
     if values.shape != (field.fluence.y_mm.size, field.fluence.x_mm.size):
@@ -162,7 +172,8 @@ def _on_lattice(values: NDArray[np.float32], source: Grid, target: Grid) -> NDAr
     return result
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads the dose engine uses."""
     return max(1, min(4, os.cpu_count() or 1))
 
 
@@ -218,7 +229,7 @@ def add_field(patient: Phantom, field: Field, model: BeamModel, total: NDArray[n
     beam_axes = np.stack([axes[0], axes[1], -axes[2]])
     inner = patient.density[box]
     corner = grid.mm_from_index([run.start for run in box]) - geometry.source_mm
-    deposited = sweep(primary, beam_axes, corner, inner, near[box], far[box], grid.spacing_mm, active[box], _threads())
+    deposited = sweep(primary, beam_axes, corner, inner, near[box], far[box], grid.spacing_mm, active[box], threads())
     total[box] += deposited / inner
     if contaminated:
         share = model.electron_contamination * model.calibration.gy_per_mu
@@ -243,6 +254,6 @@ def _add_scatter(
     coarse_spacing = (spacing[0] * factors[2], spacing[1] * factors[1], spacing[2] * factors[0])
     corner = patient.grid.lower_mm + 0.5 * np.asarray(coarse_spacing) - source_mm
     deposited = sweep(
-        cones(model)[1], beam_axes, corner, density, coarse_near, coarse_far, coarse_spacing, None, _threads()
+        cones(model)[1], beam_axes, corner, density, coarse_near, coarse_far, coarse_spacing, None, threads()
     )
     add_refined(deposited / density, factors, total)

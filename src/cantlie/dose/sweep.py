@@ -3,13 +3,13 @@
 Along a direction the grid is crossed by parallel lines, one through every voxel of a plane across the direction's
 dominant axis. From plane to plane the lines move by whole voxels (the nearest to the true line), so that each voxel
 lies on exactly one line and energy neither spreads nor is lost. A line carries the energy of two exponentials. In a
-voxel of water-equivalent density ρ, crossed over a length L, that releases energy at the rate S per unit of water-equivalent
-length, the energy R of an exponential with rate a relaxes towards S/a:
+voxel of water-equivalent density ρ, crossed over a length L, that releases energy at the rate S per unit of
+water-equivalent length, the energy R of an exponential with rate a relaxes towards S/a:
 
     R' = S/a + (R - S/a) exp(-a ρ L),        deposited: R + S ρ L - R'.
 
-This is the recursive form of the collapsed cone (Ahnesjö 1989, doi:10.1118/1.596360), exact for
-piecewise constant ρ and S.
+This is the recursive form of the collapsed cone (Ahnesjö 1989, doi:10.1118/1.596360), exact for piecewise constant
+ρ and S.
 """
 
 from __future__ import annotations
