@@ -15,11 +15,11 @@ from cantlie.core.notes import Note
 from cantlie.core.provenance import sha256_of_bytes
 from cantlie.core.volume import Volume
 from cantlie.dicom.inventory import Record
+from cantlie.dicom.orientation import AxialAxes, axial_axes, evenly_spaced
 from cantlie.dicom.values import integer, is_missing, number, numbers, parse, quiet, text
 from cantlie.patient.case import Ct, ImageSlice
 
 PADDING_HU = -1024.0
-_TILT = 1e-3
 _POSITION_MM = 0.01
 _UNEVEN = 0.02
 
@@ -31,10 +31,7 @@ class Plane:
     record: Record
     rows: int
     columns: int
-    row_axis: int
-    row_sign: int
-    column_axis: int
-    column_sign: int
+    axes: AxialAxes
     row_spacing_mm: float
     column_spacing_mm: float
     corner_mm: NDArray[np.float64]
@@ -45,9 +42,7 @@ class Plane:
         return (
             self.rows,
             self.columns,
-            self.row_axis,
-            self.row_sign,
-            self.column_sign,
+            self.axes,
             round(self.row_spacing_mm, 4),
             round(self.column_spacing_mm, 4),
         )
@@ -62,17 +57,6 @@ def plane_of(record: Record) -> Plane:
         If an attribute is missing or wrong, or the image is not axial (oblique, tilted gantry, coronal, sagittal).
     """
     where, header = record.file.name, record.header
-    cosines = numbers(header, "ImageOrientationPatient", 6, where).reshape(2, 3)
-    axes = np.argmax(np.abs(cosines), axis=1)
-    signs = np.sign(cosines[[0, 1], axes])
-    straight = np.zeros((2, 3))
-    straight[[0, 1], axes] = signs
-    if set(axes.tolist()) != {0, 1} or np.abs(cosines - straight).max() > _TILT:
-        raise DicomError(
-            f"the image is not axial: its orientation is {', '.join(f'{value:.4g}' for value in cosines.flat)}",
-            where=where,
-            remedy="use axial images without gantry tilt",
-        )
     spacing = numbers(header, "PixelSpacing", 2, where)
     if not (spacing > 0).all():
         raise DicomError(
@@ -82,10 +66,7 @@ def plane_of(record: Record) -> Plane:
         record=record,
         rows=integer(header, "Rows", where),
         columns=integer(header, "Columns", where),
-        row_axis=int(axes[0]),
-        row_sign=int(signs[0]),
-        column_axis=int(axes[1]),
-        column_sign=int(signs[1]),
+        axes=axial_axes(numbers(header, "ImageOrientationPatient", 6, where), where),
         row_spacing_mm=float(spacing[0]),
         column_spacing_mm=float(spacing[1]),
         corner_mm=numbers(header, "ImagePositionPatient", 3, where),
@@ -137,24 +118,17 @@ def read_ct(records: Sequence[Record]) -> tuple[Ct, tuple[Note, ...], tuple[str,
     for plane in planes:
         content = plane.record.file.read()
         hashes.append(sha256_of_bytes(content))
-        slabs.append(_turned(_hounsfield(content, plane, notes), plane))
+        slabs.append(plane.axes.turned(_hounsfield(content, plane, notes)))
     values = np.stack(slabs)
     if (np.abs(np.diff(z_mm) - spacing_mm) > max(_POSITION_MM, _UNEVEN * spacing_mm)).any():
-        values, z_mm = _evenly(values, z_mm, spacing_mm)
+        values, z_mm = evenly_spaced(values, z_mm, spacing_mm)
         notes.append(
             Note(f"the CT images are unevenly spaced; they were interpolated to {spacing_mm:g} mm", where="CT")
         )
-    ni, nj = values.shape[2], values.shape[1]
-    sizes = {0: ni, 1: nj}
-    steps = {first.row_axis: first.column_spacing_mm, first.column_axis: first.row_spacing_mm}
-    directions = {first.row_axis: first.row_sign, first.column_axis: first.column_sign}
-    origin = [
-        float(
-            first.corner_mm[axis] - (sizes[axis] - 1) * steps[axis] if directions[axis] < 0 else first.corner_mm[axis]
-        )
-        for axis in (0, 1)
-    ]
-    grid = Grid((len(values), nj, ni), (steps[0], steps[1], float(spacing_mm)), (origin[0], origin[1], float(z_mm[0])))
+    (x, y), (dx, dy) = first.axes.origin_and_spacing_mm(
+        first.corner_mm, (first.row_spacing_mm, first.column_spacing_mm), (first.rows, first.columns)
+    )
+    grid = Grid(values.shape, (dx, dy, float(spacing_mm)), (x, y, float(z_mm[0])))
     header = first.record.header
     position = text(header, "PatientPosition").upper()
     if not position:
@@ -286,26 +260,6 @@ def _stored_values(dataset: Dataset, plane: Plane, where: str) -> NDArray[np.int
             remedy="give single-frame images",
         )
     return stored
-
-
-def _turned(values: NDArray[np.float32], plane: Plane) -> NDArray[np.float32]:
-    """Turn an image to rows along y and columns along x, both growing."""
-    if plane.row_sign < 0:
-        values = values[:, ::-1]
-    if plane.column_sign < 0:
-        values = values[::-1]
-    return np.ascontiguousarray(values if plane.row_axis == 0 else values.T)
-
-
-def _evenly(
-    values: NDArray[np.float32], z_mm: NDArray[np.float64], spacing_mm: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Interpolate images linearly to an even spacing between the first and the last."""
-    count = int(np.floor((z_mm[-1] - z_mm[0]) / spacing_mm + 1e-6)) + 1
-    even = z_mm[0] + spacing_mm * np.arange(count)
-    above = np.clip(np.searchsorted(z_mm, even), 1, len(z_mm) - 1)
-    share = np.clip((even - z_mm[above - 1]) / (z_mm[above] - z_mm[above - 1]), 0, 1).astype(np.float32)[:, None, None]
-    return values[above - 1] * (1 - share) + values[above] * share, even
 
 
 def check_same_frame(ct: Ct, frame_uid: str, where: str) -> None:
