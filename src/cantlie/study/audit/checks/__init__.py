@@ -1,0 +1,1 @@
+"""The checks, one idea a module; each takes loaded claims and gives findings."""
