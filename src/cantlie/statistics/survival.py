@@ -300,7 +300,9 @@ def _curve(
         at_risk = at_risk - (np.cumsum(late[::-1])[::-1])[1:]
         at_risk = np.maximum(at_risk, died)
     with np.errstate(divide="ignore", invalid="ignore"):
-        survival = np.cumprod(np.where(died > 0, (at_risk - died) / at_risk, 1.0))
+        survival: NDArray[np.float64] = np.cumprod(np.where(died > 0, (at_risk - died) / at_risk, 1.0)).astype(
+            np.float64
+        )
         survival[survival < 1e-15] = 0.0
         if cluster is None:
             greenwood = np.cumsum(np.where(died > 0, died / (at_risk * (at_risk - died)), 0.0))
