@@ -1,0 +1,203 @@
+"""Direct aperture refinement: tips and monitor units of all segments follow the gradient of the dose objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.progress import Progress, silent
+from cantlie.machine.machine import Machine
+from cantlie.plan.fields import FieldSet
+from cantlie.plan.fluence import Log
+from cantlie.plan.goals import Goal, tighten
+from cantlie.plan.problem import Problem
+from cantlie.plan.raster import Raster
+from cantlie.plan.segments import Segments, make_legal, opening, opening_gradient
+from cantlie.plan.shapes import best_shape, leaf_rules
+from cantlie.plan.solver import minimise
+from cantlie.plan.voxels import PlanningVoxels
+
+Vector = NDArray[np.float64]
+FieldSegments = list[list[Segments]]
+"""The segments of every field of every plan."""
+
+
+def openings_of(plan: FieldSet, fields: Sequence[Segments], machine: Machine) -> list[NDArray[np.float64]]:
+    """Return what each field's segments open together."""
+    mlc = machine.mlc
+    assert mlc is not None
+    return [opening(segments, raster, mlc) for segments, raster in zip(fields, plan.rasters, strict=True)]
+
+
+def doses_of(plans: Sequence[FieldSet], segments: FieldSegments, machine: Machine) -> list[NDArray[np.float64]]:
+    """Return the optimiser's dose of every plan's segments in its voxels."""
+    return [plan.dose_gy(openings_of(plan, fields, machine)) for plan, fields in zip(plans, segments, strict=True)]
+
+
+def refine(
+    plans: Sequence[FieldSet],
+    segments: FieldSegments,
+    problem: Problem,
+    goals: Sequence[Goal],
+    voxels: PlanningVoxels,
+    machine: Machine,
+    *,
+    iterations: int,
+    rounds: int = 3,
+    move_tips: bool = True,
+    prune: bool = True,
+    stage: str = "apertures",
+    log: Log | None = None,
+    progress: Progress = silent,
+) -> FieldSegments:
+    """Move tips and monitor units of all segments so that the objectives fall.
+
+    The leaf rules are kept at every step by `make_legal`.
+
+    Parameters
+    ----------
+    segments
+        The segments to start from; they are not changed.
+    iterations
+        Steps altogether, shared out to the rounds; between rounds the penalties of unmet goals rise.
+    move_tips
+        Whether tips move; otherwise only monitor units change.
+    prune
+        Whether segments may fall below the machine's least monitor units in the first round and are then given up;
+        otherwise all are held above it.
+    """
+    mlc = machine.mlc
+    assert mlc is not None
+    log = log if log is not None else Log()
+    current = segments
+    share = max(iterations // rounds, 1)
+    for number in range(rounds):
+        layout = _Layout(current)
+        least = 0.0 if number == 0 and prune else machine.min_segment_mu
+        lower, scaling = layout.bounds_and_scaling(least, move_tips)
+        start = number * share
+
+        def function(x: Vector, layout: _Layout = layout) -> tuple[float, Vector]:
+            fields = layout.segments(x)
+            doses = doses_of(plans, fields, machine)
+            value, dose_gradients = problem.evaluate(doses)
+            parts: list[Vector] = []
+            for plan, plan_fields, gradient in zip(plans, fields, dose_gradients, strict=True):
+                for one, raster, g in zip(plan_fields, plan.rasters, plan.opening_gradients(gradient), strict=True):
+                    d_mu, d_lower, d_upper = opening_gradient(one, raster, mlc, np.asarray(g, dtype=np.float64))
+                    if not move_tips:
+                        d_lower[:], d_upper[:] = 0.0, 0.0
+                    parts += [d_mu, d_lower.ravel(), d_upper.ravel()]
+            return value, np.concatenate(parts)
+
+        def project(x: Vector, layout: _Layout = layout, lower: Vector = lower) -> Vector:
+            y = np.maximum(x, lower)
+            if move_tips:
+                for fields in layout.segments(y):
+                    for one in fields:
+                        make_legal(one, machine)
+            return y
+
+        def watch(step: int, value: float, start: int = start) -> None:
+            log.add(stage, value)
+            progress(min((start + step) / iterations, 1.0), f"{stage}, objective {value:.4g}")
+
+        result = minimise(
+            function, layout.vector, lower=lower, project=project, inverse_curvature=scaling, iterations=share,
+            tolerance=1e-4, watch=watch,
+        )  # fmt: skip
+        current = layout.segments(result.x)
+        if number == 0 and prune:
+            current = [[one.kept(one.mu >= 0.5 * machine.min_segment_mu) for one in fields] for fields in current]
+        tighten(goals, problem, voxels, problem.seen(doses_of(plans, current, machine)))
+    for fields in current:
+        for one in fields:
+            np.maximum(one.mu, machine.min_segment_mu, out=one.mu)
+    return current
+
+
+class _Layout:
+    """Where monitor units and tips of every segment stand in one vector."""
+
+    def __init__(self, segments: FieldSegments) -> None:
+        self.like = segments
+        parts = [
+            part
+            for fields in segments
+            for one in fields
+            for part in (one.mu, one.lower_mm.ravel(), one.upper_mm.ravel())
+        ]
+        self.vector: Vector = np.concatenate(parts) if parts else np.zeros(0)
+
+    def segments(self, x: Vector) -> FieldSegments:
+        """Return segments that look at a vector (views, not copies)."""
+        result: FieldSegments = []
+        start = 0
+        for fields in self.like:
+            seen = []
+            for one in fields:
+                shape = one.lower_mm.shape
+                sizes = (len(one), one.lower_mm.size, one.upper_mm.size)
+                mu, lower, upper = (x[start + sum(sizes[:n]) : start + sum(sizes[: n + 1])] for n in range(3))
+                start += sum(sizes)
+                seen.append(Segments(mu, lower.reshape(shape), upper.reshape(shape), one.is_open))
+            result.append(seen)
+        return result
+
+    def bounds_and_scaling(self, least_mu: float, move_tips: bool) -> tuple[Vector, Vector]:
+        """Return lower bounds and a first guess of how far each variable should move for a unit of gradient.
+
+        A monitor unit acts on the whole opening, a millimetre of a tip on one column by the segment's monitor units.
+        """
+        lower = np.full(self.vector.size, -np.inf)
+        scaling = np.ones(self.vector.size)
+        bounds, scales = self.segments(lower), self.segments(scaling)
+        for fields, field_bounds, field_scales in zip(self.like, bounds, scales, strict=True):
+            for one, bound, scale in zip(fields, field_bounds, field_scales, strict=True):
+                bound.mu[:] = least_mu
+                cells = np.maximum((one.is_open * (one.upper_mm - one.lower_mm) / 5.0).sum(axis=1), 1.0)
+                scale.mu[:] = 1.0 / cells
+                scale.lower_mm[:] = 1.0 if move_tips else 0.0
+                scale.upper_mm[:] = scale.lower_mm
+        return lower, scaling
+
+
+def with_new_segments(
+    plans: Sequence[FieldSet], segments: FieldSegments, problem: Problem, machine: Machine, max_segments: int
+) -> FieldSegments:
+    """Return the segments and, for each field with fewer than ``max_segments``, the shape that promises most.
+
+    The promise is the derivative of the objectives with respect to the shape's monitor units (pricing of column
+    generation; Romeijn et al. 2005, doi:10.1137/040606612). New segments start with the least monitor units.
+    """
+    doses = doses_of(plans, segments, machine)
+    _, dose_gradients = problem.evaluate(doses)
+    result: FieldSegments = []
+    for plan, fields, gradient in zip(plans, segments, dose_gradients, strict=True):
+        grown = []
+        for one, raster, g in zip(fields, plan.rasters, plan.opening_gradients(gradient), strict=True):
+            grown.append(_with_best(one, raster, -np.asarray(g, dtype=np.float64), machine, max_segments))
+        result.append(grown)
+    return result
+
+
+def _with_best(
+    segments: Segments, raster: Raster, price: NDArray[np.float64], machine: Machine, max_segments: int
+) -> Segments:
+    if len(segments) >= max_segments:
+        return segments
+    price = np.where(raster.leaf_used(), price, min(float(price.min()), 0.0))
+    worth, lower, upper = best_shape(price, leaf_rules(machine, raster))
+    if worth <= 0:
+        return segments
+    tips = [raster.left_mm + raster.width_mm * edges[None, :].astype(np.float64) for edges in (lower, upper)]
+    added = Segments(
+        np.append(segments.mu, machine.min_segment_mu),
+        np.concatenate([segments.lower_mm, tips[0]]),
+        np.concatenate([segments.upper_mm, tips[1]]),
+        np.concatenate([segments.is_open, (lower >= 0)[None, :]]),
+    )
+    make_legal(added, machine)
+    return added

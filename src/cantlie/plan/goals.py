@@ -1,0 +1,267 @@
+"""From a protocol to objectives: its limits as constraints, then its targets' quality, then sparing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.plan.objectives import (
+    MaxDvh,
+    MeanDeviation,
+    MeanDose,
+    MinDvh,
+    SquaredDeviation,
+    SquaredOverdose,
+    SquaredUnderdose,
+    VoxelSet,
+    dose_fall_off,
+)
+from cantlie.plan.problem import COURSE, Problem, Term
+from cantlie.plan.request import PlanTarget
+from cantlie.plan.voxels import PlanningVoxels
+from cantlie.protocol.metric import Metric
+from cantlie.protocol.schema import Protocol
+
+Dose = NDArray[np.float64]
+Weighted = SquaredOverdose | SquaredUnderdose | MaxDvh | MinDvh | MeanDeviation
+
+FIRST_PENALTY = 50.0
+MOST_PENALTY = 2e5
+PENALTY_STEP = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit that a protocol sets: on a structure's metric, in the course's dose or in that of one plan.
+
+    ``tolerance`` widens equality rules only; ``kind`` says what the rule is.
+    """
+
+    structure: str
+    metric: Metric
+    op: str
+    limit: float
+    scope: str
+    prescription_gy: float
+    kind: str = "constraint"
+    priority: int = 1
+
+    @property
+    def unit(self) -> str:
+        """Unit of the limit."""
+        return self.metric.unit
+
+    def met(self, value: float, slack: float = 1e-9) -> bool:
+        """Say whether a value keeps the rule."""
+        if self.op == "<":
+            return value < self.limit - slack
+        if self.op == ">":
+            return value > self.limit + slack
+        return value <= self.limit + slack if self.op == "<=" else value >= self.limit - slack
+
+    def excess(self, value: float) -> float:
+        """Return by how much a value breaks the rule, in its unit; not positive when it is kept."""
+        return value - self.limit if self.op.startswith("<") else self.limit - value
+
+
+def metric_value(metric: Metric, dose_gy: Dose, volume_cc: NDArray[np.float64], prescription_gy: float) -> float:
+    """Return a DVH metric of voxels with their volumes.
+
+    Parameters
+    ----------
+    dose_gy, volume_cc
+        Dose of each voxel of the structure, and the volume that it stands for, shapes (n,).
+    prescription_gy
+        What percentages of dose refer to.
+    """
+    total = float(volume_cc.sum())
+    if metric.kind in ("max", "min", "mean", "dose_at_volume"):
+        if metric.kind == "max":
+            dose = float(dose_gy.max())
+        elif metric.kind == "min":
+            dose = float(dose_gy.min())
+        elif metric.kind == "mean":
+            dose = float(dose_gy @ volume_cc) / total
+        else:
+            wanted = metric.argument if metric.argument_unit == "cc" else metric.argument / 100 * total
+            order = np.argsort(-dose_gy, kind="stable")
+            reached = np.cumsum(volume_cc[order])
+            place = min(int(np.searchsorted(reached, min(wanted, total) * (1 - 1e-12))), len(order) - 1)
+            dose = float(dose_gy[order[place]])
+        return dose if metric.unit == "Gy" else 100 * dose / prescription_gy
+    level = metric.argument if metric.argument_unit == "Gy" else metric.argument / 100 * prescription_gy
+    above = float(volume_cc[dose_gy >= level].sum())
+    volume = above if metric.kind == "volume_at_dose" else total - above
+    return volume if metric.unit == "cc" else 100 * volume / total
+
+
+def rules_of_protocol(protocol: Protocol, targets: Sequence[PlanTarget], scheme: str | None = None) -> list[Rule]:
+    """Return all rules that a protocol sets for the plans of some of its targets.
+
+    Coverage counts in the plan's own dose even where the protocol counts it in the course: what the other plans add
+    must not be what covers a target.
+    """
+    rules: list[Rule] = []
+    by_name = {target.name: target for target in targets}
+    for target in targets:
+        prescription = protocol.prescription(target.name, scheme)
+        scope = target.name if prescription.normalise_dose == "plan" else COURSE
+        wanted = target.prescription_gy * prescription.normalise_percent / 100
+        band = max(prescription.tolerance_percent, 0.1) / 100 * wanted
+        for op, limit in (("<=", wanted + band), (">=", wanted - band)):
+            rules.append(
+                Rule(target.name, prescription.metric, op, limit, scope, target.prescription_gy, "normalisation")
+            )
+    for coverage in protocol.coverage:
+        if coverage.target in by_name:
+            target = by_name[coverage.target]
+            rules.append(
+                Rule(
+                    target.name, coverage.metric, ">=", coverage.volume_percent, target.name, target.prescription_gy,
+                    "coverage",
+                )
+            )  # fmt: skip
+    total = sum(target.prescription_gy for target in targets) if len(targets) == 1 else targets[0].prescription_gy
+    for constraint in protocol.constraints:
+        scopes = [constraint.scope]
+        if constraint.scope == "plan":
+            scopes = list(by_name)
+        elif constraint.scope != COURSE and constraint.scope not in by_name:
+            continue
+        for scope in scopes:
+            dose = by_name[scope].prescription_gy if scope in by_name else total
+            rules.append(
+                Rule(
+                    constraint.structure, constraint.parsed_metric, constraint.op, constraint.limit, scope, dose,
+                    "constraint", constraint.priority,
+                )
+            )  # fmt: skip
+    return rules
+
+
+@dataclass(slots=True)
+class Goal:
+    """A rule together with the objective that works towards it, somewhat stricter than the rule."""
+
+    rule: Rule
+    objective: Weighted
+
+    def value(self, problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> float:
+        """Return the metric in the doses of the optimiser."""
+        volumes = voxels.volumes_cc[self.rule.structure]
+        inside = volumes > 0
+        dose = problem.scoped(self.rule.scope, seen_gy)
+        return metric_value(self.rule.metric, dose[inside], volumes[inside], self.rule.prescription_gy)
+
+
+def goal_of_rule(rule: Rule, voxels: PlanningVoxels, scale_gy: float, margin: float) -> Goal:
+    """Return the goal of a rule, with a share of its limit kept in reserve."""
+    chosen = voxels.of(rule.structure)
+    volume_cc = float(voxels.volumes_cc[rule.structure].sum())
+    objective = _objective(rule, chosen, volume_cc, scale_gy, margin)
+    return Goal(rule, objective)
+
+
+def _objective(rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, margin: float) -> Weighted:
+    metric = rule.metric
+    at_most = rule.op.startswith("<")
+    percent_gy = rule.prescription_gy / 100
+    weight = FIRST_PENALTY
+    if metric.is_dose:
+        limit = rule.limit if metric.unit == "Gy" else rule.limit * percent_gy
+        if rule.kind == "normalisation":
+            tight = 0.005 * rule.prescription_gy
+            limit = limit - tight if at_most else limit + tight
+        else:
+            limit *= 1 - 0.5 * margin if at_most else 1 + 0.2 * margin
+        if metric.kind == "mean":
+            bounds = (-np.inf, limit) if at_most else (limit, np.inf)
+            return MeanDeviation(chosen, *bounds, weight, scale_gy)
+        if metric.kind == "max":
+            return (SquaredOverdose if at_most else SquaredUnderdose)(chosen, limit, weight, scale_gy)
+        if metric.kind == "min":
+            return (SquaredOverdose if at_most else SquaredUnderdose)(chosen, limit, weight, scale_gy)
+        share = metric.argument / volume_cc if metric.argument_unit == "cc" else metric.argument / 100
+        share = min(share, 1.0)
+        if at_most:
+            return MaxDvh(chosen, limit, share * (1 - margin), weight, scale_gy)
+        return MinDvh(chosen, limit, share + (1 - share) * 0.3, weight, scale_gy)
+    level = metric.argument if metric.argument_unit == "Gy" else metric.argument * percent_gy
+    share = rule.limit / volume_cc if metric.unit == "cc" else rule.limit / 100
+    hot_limited = at_most == (metric.kind == "volume_at_dose")
+    if metric.kind == "volume_below_dose":
+        share = 1.0 - share
+    if hot_limited:  # at most this share above the level
+        return MaxDvh(chosen, level * (1 - 0.3 * margin), max(share * (1 - 2 * margin), 0.0), weight, scale_gy)
+    share = min(share, 1.0)
+    return MinDvh(chosen, level * (1 + 0.2 * margin), share + (1 - share) * 0.5, weight, scale_gy)
+
+
+def quality_terms(
+    targets: Sequence[PlanTarget], minimise: Sequence[str], voxels: PlanningVoxels, body: str
+) -> list[Term]:
+    """Return what is wanted beyond the rules: uniform targets, steep fall-off, and doses as low as possible."""
+    terms: list[Term] = []
+    scale = max(target.prescription_gy for target in targets)
+    for target in targets:
+        dose = target.prescription_gy
+        chosen = voxels.of(target.name)
+        terms.append(Term(target.name, SquaredDeviation(chosen, dose, 1.0, scale)))
+        terms.append(Term(target.name, SquaredUnderdose(chosen, 0.94 * dose, 10.0, scale)))
+        terms.append(Term(target.name, SquaredOverdose(chosen, 1.07 * dose, 10.0, scale)))
+        outside_cc = np.where(voxels.distance_mm[target.name] > 0, voxels.volumes_cc[body], 0.0)
+        outside_cc = np.minimum(outside_cc, np.maximum(voxels.volumes_cc[body] - voxels.volumes_cc[target.name], 0.0))
+        near_cc = np.where(voxels.distance_mm[target.name] <= 50.0, outside_cc, 0.0)
+        if near_cc.any():
+            outside = VoxelSet.of_volumes(near_cc)
+            distance = voxels.distance_mm[target.name][outside.index]
+            terms.append(
+                Term(
+                    target.name,
+                    dose_fall_off(
+                        outside, distance, edge_gy=0.95 * dose, far_gy=0.2 * dose, half_distance_mm=10.0, weight=1.0,
+                        scale_gy=scale,
+                    ),
+                )
+            )  # fmt: skip
+        if outside_cc.any():
+            outside = VoxelSet.of_volumes(outside_cc)
+            terms.append(Term(target.name, SquaredOverdose(outside, 1.03 * dose, 10.0, scale)))
+            terms.append(Term(target.name, MeanDose(outside, 0.02, scale)))
+    for name in minimise:
+        if voxels.holds(name):
+            chosen = voxels.of(name)
+            terms.append(Term(COURSE, MeanDose(chosen, 0.01, scale)))
+            terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, 0.01, scale)))
+    return terms
+
+
+def tighten(goals: Sequence[Goal], problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> bool:
+    """Raise the penalty of every goal whose rule does not hold with some reserve; say whether any was raised."""
+    raised = False
+    for goal in goals:
+        value = goal.value(problem, voxels, seen_gy)
+        reserve = 0.25 * abs(_aim(goal) - goal.rule.limit)
+        stricter = replace(goal.rule, limit=goal.rule.limit + (-reserve if goal.rule.op.startswith("<") else reserve))
+        if not stricter.met(value) and goal.objective.weight < MOST_PENALTY:
+            goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
+            raised = True
+    return raised
+
+
+def _aim(goal: Goal) -> float:
+    """Return the value of the metric that the objective works towards, in the unit of the rule."""
+    objective, rule = goal.objective, goal.rule
+    if isinstance(objective, (MaxDvh, MinDvh)) and not rule.metric.is_dose:
+        share = objective.volume_share if rule.metric.kind == "volume_at_dose" else 1 - objective.volume_share
+        return 100 * share if rule.metric.unit == "%" else rule.limit
+    if isinstance(objective, (SquaredOverdose, SquaredUnderdose)):
+        aim = float(np.min(objective.limit_gy))
+    elif isinstance(objective, MeanDeviation):
+        aim = objective.upper_gy if np.isfinite(objective.upper_gy) else objective.lower_gy
+    else:
+        aim = objective.dose_gy
+    return aim if rule.unit == "Gy" else 100 * aim / rule.prescription_gy

@@ -1,0 +1,257 @@
+"""The automatic planner: all plans of a course together, from a protocol's rules to deliverable segments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, part, silent
+from cantlie.core.volume import Volume
+from cantlie.machine.aperture import FluenceMap
+from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_segments
+from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose, treatment_plan
+from cantlie.plan.fields import FieldSet
+from cantlie.plan.fluence import Log, Openings, optimise_fluence
+from cantlie.plan.goals import Goal, goal_of_rule, quality_terms, tighten
+from cantlie.plan.normalise import best_factors, rounded_mu
+from cantlie.plan.problem import Problem, Term
+from cantlie.plan.request import GoalOutcome, History, PlannedTarget, PlanningRequest, PlanningResult
+from cantlie.plan.segments import Segments
+from cantlie.plan.sequencing import sequence
+from cantlie.plan.setup import BODY, Setup, prepare
+from cantlie.plan.treatment import TreatmentPlan
+
+Dose = NDArray[np.float64]
+
+FIRST_SHARE_OF_SEGMENTS = 0.75
+"""Share of a field's segments that the fluence map is divided into; the rest is added where the dose asks for it."""
+
+
+def plan_targets(request: PlanningRequest, progress: Progress = silent) -> PlanningResult:
+    """Make the plans of a course together, each for its own target and with the other ones in mind.
+
+    1. Beams, beamlets and their influence on a sample of voxels.
+    2. Fluence of all beams of all plans: the protocol's rules as penalties that tighten until they hold, on each plan's
+       own dose and on the sum; then uniform targets, steep fall-off and sparing.
+    3. Leaf sequences, refined by the gradient of the same objectives.
+    4. Collapsed-cone dose of the segments; what it finds more or less than the optimiser is added to the optimiser's
+       dose and the segments are refined again, until the rules hold in the delivered dose.
+    5. If a rule is still broken, the factors of the plans that break the rules least.
+
+    Rules that contradict each other do not fail: each broken rule is a note that says by how much.
+
+    Raises
+    ------
+    PlanningError
+        If no plan can be made: an empty target, a machine without leaves, a target out of reach.
+    """
+    work = _Work(request)
+    settings = request.settings
+    with work.timed("influence"):
+        setup = prepare(request, part(progress, 0.0, 0.2))
+        state = _State.of(request, setup)
+    with work.timed("fluence"):
+        openings = optimise_fluence(
+            setup.plans, state.problem, state.goals, setup.voxels, iterations=settings.fluence_iterations,
+            log=work.log, progress=part(progress, 0.2, 0.5),
+        )  # fmt: skip
+        promised = state.metrics([plan.dose_gy(fields) for plan, fields in zip(setup.plans, openings, strict=True)])
+    with work.timed("sequencing"):
+        segments = _sequence_all(request, setup, openings, part(progress, 0.5, 0.55))
+    with work.timed("apertures"):
+        segments = _refine_all(request, setup, state, segments, work.log, part(progress, 0.55, 0.75))
+    with work.timed("final dose"):
+        final = _deliver(request, setup, segments, part(progress, 0.75, 0.8))
+    for number in range(settings.feedback_rounds):
+        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
+        if not tighten(state.goals, state.problem, setup.voxels, final.in_voxels):
+            break
+        rounds = settings.feedback_rounds
+        start = 0.8 + 0.2 * number / rounds
+        with work.timed("feedback"):
+            segments = refine(
+                setup.plans, final.segments, state.problem, state.goals, setup.voxels, request.machine,
+                iterations=max(settings.aperture_iterations // 4, 10), rounds=1, stage="feedback", log=work.log,
+                prune=False, progress=part(progress, start, start + 0.1 / rounds),
+            )  # fmt: skip
+        with work.timed("final dose"):
+            final = _deliver(request, setup, segments, part(progress, start + 0.1 / rounds, start + 0.2 / rounds))
+    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels)
+    if max(abs(factor - 1.0) for factor in factors) > 1e-6:
+        scaled = [
+            [one.with_mu(factor * one.mu) for one in fields]
+            for factor, fields in zip(factors, final.segments, strict=True)
+        ]
+        with work.timed("final dose"):
+            final = _deliver(request, setup, scaled, silent)
+    with work.timed("evaluation"):
+        doses = doses_by_scope([target.name for target in request.targets], final.doses)
+        outcomes = judge_rules(setup.rules, setup.masks, request.density.grid, doses, promised)
+    progress(1.0, "planned")
+    return _result(work, setup, openings, final, factors, outcomes)
+
+
+@dataclass(slots=True)
+class _State:
+    """The problem and its goals."""
+
+    problem: Problem
+    goals: list[Goal]
+    setup: Setup
+
+    @classmethod
+    def of(cls, request: PlanningRequest, setup: Setup) -> _State:
+        scale = max(target.prescription_gy for target in request.targets)
+        goals = [
+            goal_of_rule(rule, setup.voxels, scale, request.settings.constraint_margin)
+            for rule in setup.rules
+            if setup.voxels.holds(rule.structure)
+        ]
+        terms = [Term(goal.rule.scope, goal.objective) for goal in goals]
+        terms += quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
+        return cls(Problem(tuple(target.name for target in request.targets), terms), goals, setup)
+
+    def metrics(self, doses_gy: Sequence[Dose]) -> dict[int, float]:
+        """Return the metric of every rule that the optimiser sees, by the rule's position."""
+        return {
+            self.setup.rules.index(goal.rule): goal.value(self.problem, self.setup.voxels, doses_gy)
+            for goal in self.goals
+        }
+
+    def correct(self, optimiser_gy: Sequence[Dose], final_gy: Sequence[Dose]) -> None:
+        """Add to the optimiser's doses what the final dose found more or less."""
+        self.problem.offsets_gy = [final - own for final, own in zip(final_gy, optimiser_gy, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Delivered:
+    """Segments as the machine delivers them, their plans, and their dose."""
+
+    segments: FieldSegments
+    plans: list[TreatmentPlan]
+    doses: list[Volume]
+    in_voxels: list[Dose]
+
+
+@dataclass(slots=True)
+class _Work:
+    """Times and the log of a run."""
+
+    request: PlanningRequest
+    log: Log = field(default_factory=Log)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of what is done inside to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _sequence_all(request: PlanningRequest, setup: Setup, openings: Openings, progress: Progress) -> FieldSegments:
+    first = max(1, round(FIRST_SHARE_OF_SEGMENTS * request.settings.max_segments))
+    result: FieldSegments = []
+    for number, (plan, fields) in enumerate(zip(setup.plans, openings, strict=True)):
+        progress(number / len(setup.plans), f"leaf sequences of {request.targets[number].name}")
+        result.append(
+            [
+                sequence(opening, raster, request.machine, max_segments=first)
+                for opening, raster in zip(fields, plan.rasters, strict=True)
+            ]
+        )
+    return result
+
+
+def _refine_all(
+    request: PlanningRequest, setup: Setup, state: _State, segments: FieldSegments, log: Log, progress: Progress
+) -> FieldSegments:
+    settings = request.settings
+    half = settings.aperture_iterations // 2
+    common = (state.problem, state.goals, setup.voxels, request.machine)
+    segments = refine(
+        setup.plans, segments, *common, iterations=half, rounds=2, log=log, progress=part(progress, 0.0, 0.5)
+    )
+    for _ in range(settings.max_segments - round(FIRST_SHARE_OF_SEGMENTS * settings.max_segments)):
+        segments = with_new_segments(setup.plans, segments, state.problem, request.machine, settings.max_segments)
+        segments = refine(setup.plans, segments, *common, iterations=6, rounds=1, prune=False, log=log)
+    return refine(setup.plans, segments, *common, iterations=half, rounds=2, log=log, progress=part(progress, 0.5, 1.0))
+
+
+def _deliver(request: PlanningRequest, setup: Setup, segments: FieldSegments, progress: Progress) -> _Delivered:
+    machine = request.machine
+    grid = dose_grid(request)
+    rounded: FieldSegments = [[_settable(one, machine.mu_resolution, machine.min_segment_mu) for one in fields]
+                              for fields in segments]  # fmt: skip
+    plans: list[TreatmentPlan] = []
+    doses: list[Volume] = []
+    for number, (target, plan, fields) in enumerate(zip(request.targets, setup.plans, rounded, strict=True)):
+        label = f"{request.protocol.id[:8]} {target.name}"[:16]
+        step = part(progress, number / len(setup.plans), (number + 1) / len(setup.plans))
+        plans.append(treatment_plan(target, plan, fields, machine, label))
+        doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step))
+    points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
+    return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
+
+
+def _settable(segments: Segments, resolution: float, least: float) -> Segments:
+    return segments.with_mu(rounded_mu(segments.mu, resolution, least))
+
+
+def dose_grid(request: PlanningRequest) -> Grid:
+    """Return the grid of the final dose: the protocol's spacing over the whole CT."""
+    spacing = request.settings.dose_grid_mm or request.protocol.technique.dose_grid_mm
+    return request.density.grid.resampled(spacing)
+
+
+def _result(
+    work: _Work,
+    setup: Setup,
+    openings: Openings,
+    final: _Delivered,
+    factors: tuple[float, ...],
+    outcomes: tuple[GoalOutcome, ...],
+) -> PlanningResult:
+    request = work.request
+    notes = [*setup.notes, *_conflicts(outcomes)]
+    planned = []
+    for target, plan, treatment, dose, fields, factor in zip(
+        request.targets, setup.plans, final.plans, final.doses, openings, factors, strict=True
+    ):
+        own = tuple(note for note in notes if note.where == target.name)
+        planned.append(PlannedTarget(target, replace(treatment, notes=own), dose, _fluence_maps(plan, fields), factor))
+    history = History(tuple(work.log.stages), np.asarray(work.log.values), np.asarray(work.log.seconds))
+    return PlanningResult(tuple(planned), outcomes, history, work.seconds, tuple(notes))
+
+
+def _fluence_maps(plan: FieldSet, openings: Sequence[NDArray[np.float64]]) -> tuple[FluenceMap, ...]:
+    maps = []
+    for raster, opening in zip(plan.rasters, openings, strict=True):
+        values = raster.spread(opening)
+        if raster.axis == "X":
+            maps.append(FluenceMap(raster.along_mm, raster.across_mm, values))
+        else:
+            maps.append(FluenceMap(raster.across_mm, raster.along_mm, values.T))
+    return tuple(maps)
+
+
+def _conflicts(outcomes: Sequence[GoalOutcome]) -> list[Note]:
+    broken = [outcome for outcome in outcomes if not outcome.met]
+    return [
+        Note(
+            f"{outcome.metric} {outcome.op} {outcome.limit:g} {outcome.unit} ({outcome.scope}) cannot be met together "
+            f"with the other rules: delivered {outcome.delivered:.4g} {outcome.unit}, missed by "
+            f"{outcome.excess:.3g} {outcome.unit}",
+            outcome.structure,
+        )
+        for outcome in broken
+    ]

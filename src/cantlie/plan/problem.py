@@ -1,0 +1,73 @@
+"""The joint problem of all plans of a course: objectives on each plan's own dose and on the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.plan.objectives import Objective
+
+Dose = NDArray[np.float64]
+
+COURSE = "course"
+"""The scope of objectives on the sum of all plans."""
+
+
+@dataclass(slots=True)
+class Term:
+    """An objective and the dose it looks at: a plan by its target's name, or the course."""
+
+    scope: str
+    objective: Objective
+
+
+@dataclass(slots=True)
+class Problem:
+    """Objectives on the doses of several plans that are made together.
+
+    Parameters
+    ----------
+    names
+        Target of each plan.
+    terms
+        The objectives.
+    offsets_gy
+        Dose added to what the optimiser calculates for each plan: what the final dose calculation found more, shape
+        (voxels,) each.
+    """
+
+    names: tuple[str, ...]
+    terms: list[Term]
+    offsets_gy: list[Dose] = field(default_factory=list)
+
+    def seen(self, doses_gy: Sequence[Dose]) -> list[Dose]:
+        """Return the doses with their offsets."""
+        if not self.offsets_gy:
+            return list(doses_gy)
+        return [dose + offset for dose, offset in zip(doses_gy, self.offsets_gy, strict=True)]
+
+    def scoped(self, scope: str, seen_gy: Sequence[Dose]) -> Dose:
+        """Return the dose that a scope means."""
+        if scope == COURSE:
+            return np.sum(seen_gy, axis=0) if len(seen_gy) > 1 else seen_gy[0]
+        return seen_gy[self.names.index(scope)]
+
+    def evaluate(self, doses_gy: Sequence[Dose]) -> tuple[float, list[Dose]]:
+        """Return the total value and its gradient with respect to each plan's dose."""
+        seen = self.seen(doses_gy)
+        total = self.scoped(COURSE, seen)
+        course_gradient = np.zeros_like(total)
+        gradients = [np.zeros_like(total) for _ in seen]
+        value = 0.0
+        for term in self.terms:
+            if term.scope == COURSE:
+                value += term.objective.add_gradient(total, course_gradient)
+            else:
+                plan = self.names.index(term.scope)
+                value += term.objective.add_gradient(seen[plan], gradients[plan])
+        for gradient in gradients:
+            gradient += course_gradient
+        return value, gradients

@@ -1,0 +1,221 @@
+"""What stands before the optimisation: rules, masks, voxels, beam directions, beamlets and their influence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, part, silent
+from cantlie.core.volume import Volume
+from cantlie.dose.influence import Beamlets, influence_matrix
+from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.geometry import BeamGeometry
+from cantlie.plan.beams import choose_gantry_deg, direction_cost, isocentre_mm, region_points_mm
+from cantlie.plan.fields import FieldSet
+from cantlie.plan.goals import Rule, rules_of_protocol
+from cantlie.plan.raster import Raster, raster_of, source_blur
+from cantlie.plan.request import PlanningRequest, PlanTarget
+from cantlie.plan.voxels import PlanningVoxels, coarse_fractions, planning_voxels
+from cantlie.target.recipes import resolve_first
+
+Fractions = NDArray[np.float32]
+
+BODY = "BODY"
+BEAM_MARGIN_MM = 7.0
+"""How far around the target's shadow beamlets are used: the penumbra needs fluence outside the target."""
+CANDIDATE_STEP_DEG = 5.0
+OTHER_TARGET_COST = 1.0
+BODY_COST = 2.0
+ORGAN_COST = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """Everything that the optimisation works with.
+
+    Parameters
+    ----------
+    rules
+        The rules of the protocol that can be judged in this patient.
+    masks
+        Region of every rule, target and structure to be spared, on the CT grid.
+    minimise
+        Names of the structures to be spared as far as possible.
+    voxels
+        The optimiser's voxels.
+    plans
+        The fields of each target's plan.
+    model
+        The beam model.
+    notes
+        What is missing or was chosen.
+    """
+
+    rules: tuple[Rule, ...]
+    masks: Mapping[str, Fractions]
+    minimise: tuple[str, ...]
+    voxels: PlanningVoxels
+    plans: tuple[FieldSet, ...]
+    model: BeamModel
+    notes: tuple[Note, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Structures that have rules, each once."""
+        return tuple(dict.fromkeys(rule.structure for rule in self.rules))
+
+
+def prepare(request: PlanningRequest, progress: Progress = silent) -> Setup:
+    """Return the set-up of a request.
+
+    Raises
+    ------
+    PlanningError
+        If a target is empty or the machine cannot reach it or has no leaves.
+    """
+    settings = request.settings
+    notes: list[Note] = []
+    progress(0.0, "preparing masks")
+    rules, masks, minimise = _masks(request, notes)
+    target_names = tuple(target.name for target in request.targets)
+    organs = tuple(name for name in masks if name not in (*target_names, BODY))
+    voxels = planning_voxels(
+        request.density.grid,
+        masks,
+        body=BODY,
+        targets=target_names,
+        organs=organs,
+        voxel_mm=settings.voxel_mm,
+        max_voxels=settings.max_voxels,
+    )
+    progress(0.1, "choosing beam directions")
+    model = BeamModel.named(request.machine.beam_model)
+    plans = []
+    width = settings.beamlet_mm or request.protocol.technique.beamlet_mm
+    coarse = _coarse_density(request.density)
+    for number, target in enumerate(request.targets):
+        step = part(progress, 0.1 + 0.9 * number / len(target_names), 0.1 + 0.9 * (number + 1) / len(target_names))
+        points = region_points_mm(request.density.grid, masks[target.name], 0.8 * width)
+        geometries = _geometries(request, target, points, coarse, masks, notes)
+        rasters = tuple(
+            raster_of(geometry, request.machine, points, width, BEAM_MARGIN_MM)[0] for geometry in geometries
+        )
+        plans.append(_field_set(request.density, rasters, model, voxels, target, step))
+    return Setup(rules, masks, minimise, voxels, tuple(plans), model, tuple(notes))
+
+
+def _masks(
+    request: PlanningRequest, notes: list[Note]
+) -> tuple[tuple[Rule, ...], dict[str, Fractions], tuple[str, ...]]:
+    regions, protocol = request.regions, request.protocol
+    masks: dict[str, Fractions] = {target.name: regions[target.name] for target in request.targets}
+    masks[BODY] = regions[BODY] if BODY in regions else (request.density.values > 0.3).astype(np.float32)
+    missing: set[str] = set()
+    stand_ins = {constraint.structure: constraint.stand_ins for constraint in protocol.constraints}
+    rules = []
+    for rule in rules_of_protocol(protocol, request.targets):
+        if rule.structure not in masks and rule.structure not in missing:
+            found = resolve_first(regions, rule.structure, stand_ins.get(rule.structure, ()))
+            if found is None:
+                missing.add(rule.structure)
+                notes.append(Note("is not contoured, so its limits cannot be planned for", rule.structure))
+            else:
+                masks[rule.structure] = found.fractions
+                notes.extend(found.notes)
+        if rule.structure in masks:
+            rules.append(rule)
+    minimise = []
+    for name in protocol.minimise:
+        if name not in masks:
+            found = resolve_first(regions, name, stand_ins.get(name, ()))
+            if found is None:
+                continue
+            masks[name] = found.fractions
+        minimise.append(name)
+    return tuple(rules), masks, tuple(minimise)
+
+
+def _coarse_density(density: Volume) -> Volume:
+    grid = density.grid.resampled((6.0, 6.0, 6.0))
+    return Volume(grid, coarse_fractions(np.asarray(density.values, dtype=np.float32), density.grid, grid))
+
+
+def _geometries(
+    request: PlanningRequest,
+    target: PlanTarget,
+    points_mm: NDArray[np.float64],
+    density: Volume,
+    masks: Mapping[str, Fractions],
+    notes: list[Note],
+) -> list[BeamGeometry]:
+    technique = request.protocol.technique
+    isocentre = isocentre_mm(points_mm)
+    fields = target.fields or technique.fields
+    collimator = technique.collimator_deg if target.collimator_deg is None else target.collimator_deg
+    gantry = target.gantry_deg or (technique.gantry_deg if len(technique.gantry_deg) == fields else ())
+    couch = target.couch_deg or (technique.couch_deg if len(technique.couch_deg) == len(gantry) else ())
+
+    def geometry(angle: float, couch_deg: float = 0.0) -> BeamGeometry:
+        sad = request.machine.sad_mm
+        return BeamGeometry(isocentre, angle, collimator, couch_deg, sad, request.patient_position)
+
+    if not gantry:
+        gantry = _chosen_angles(request, target, points_mm, density, masks, fields, geometry)
+        notes.append(
+            Note(
+                f"gantry angles {', '.join(f'{angle:g}' for angle in gantry)} degrees were chosen to spare the other "
+                "structures; the protocol gives none",
+                target.name,
+                "info",
+            )
+        )
+    couches = couch if len(couch) == len(gantry) else (0.0,) * len(gantry)
+    return [geometry(angle, couch_deg) for angle, couch_deg in zip(gantry, couches, strict=True)]
+
+
+def _chosen_angles(
+    request: PlanningRequest,
+    target: PlanTarget,
+    points_mm: NDArray[np.float64],
+    density: Volume,
+    masks: Mapping[str, Fractions],
+    fields: int,
+    geometry: Callable[[float], BeamGeometry],
+) -> tuple[float, ...]:
+    grid = request.density.grid
+    avoid: dict[str, NDArray[np.float64]] = {}
+    weights: dict[str, float] = {}
+    for name, fractions in masks.items():
+        if name == target.name or not fractions.any():
+            continue
+        is_target = any(other.name == name for other in request.targets)
+        points = region_points_mm(grid, fractions, 14.0 if name == BODY else 8.0)
+        avoid[name] = points[:: max(1, len(points) // 400)]
+        weights[name] = OTHER_TARGET_COST if is_target else BODY_COST if name == BODY else ORGAN_COST
+    sample = points_mm[:: max(1, len(points_mm) // 3000)]
+    candidates = np.arange(0.0, 360.0, CANDIDATE_STEP_DEG)
+    costs = np.array([direction_cost(density, sample, avoid, weights, geometry(angle)) for angle in candidates])
+    return choose_gantry_deg(costs, candidates, fields)
+
+
+def _field_set(
+    density: Volume,
+    rasters: tuple[Raster, ...],
+    model: BeamModel,
+    voxels: PlanningVoxels,
+    target: PlanTarget,
+    progress: Progress,
+) -> FieldSet:
+    # The influence is that of fluence as it arrives: the source's blur and profile are in `SourceBlur`.
+    plain = model.model_copy(update={"off_axis_fluence": (), "focal_spot_sigma_mm": 0.0, "extra_focal_fraction": 0.0})
+    beamlets = []
+    for raster in rasters:
+        x, y = raster.centres_mm()
+        beamlets.append(Beamlets(raster.geometry, x[raster.used], y[raster.used], raster.width_mm))
+    influence = influence_matrix(density, beamlets, plain, voxels.grid, voxels.index, progress=progress)
+    blurs = tuple(source_blur(raster, model) for raster in rasters)
+    return FieldSet(rasters, blurs, influence, target.fractions)
