@@ -163,8 +163,10 @@ def write_rtdose(
     dataset.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.NumberOfFrames = nk
-    dataset.FrameIncrementPointer = Tag(0x3004, 0x000C)
+    if nk > 1:
+        dataset.NumberOfFrames = nk
+        dataset.FrameIncrementPointer = Tag(0x3004, 0x000C)
+        dataset.GridFrameOffsetVector = [decimal_string(dz * k) for k in range(nk)]
     dataset.Rows, dataset.Columns = nj, ni
     dataset.PixelSpacing = [decimal_string(dy), decimal_string(dx)]
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
@@ -173,7 +175,6 @@ def write_rtdose(
     dataset.DoseType = dose_type
     dataset.DoseComment = short(f"{RESEARCH_USE}. {comment}", 64)
     dataset.DoseSummationType = summation_type
-    dataset.GridFrameOffsetVector = [decimal_string(dz * k) for k in range(nk)]
     dataset.DoseGridScaling = decimal_string(scaling)
     if plan_uids:
         dataset.ReferencedRTPlanSequence = sequence(*(reference(RT_PLAN, plan_uid) for plan_uid in plan_uids))

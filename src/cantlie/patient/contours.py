@@ -13,6 +13,7 @@ TOLERANCE_MM = 0.04
 _LEVELS = (0.3, 0.7)
 _VOLUME_TOLERANCE = 0.01
 _STEPS = 12
+_DECIMALS = 4  # 0.1 µm, so that a DICOM decimal string holds each coordinate exactly
 
 Contours = tuple[NDArray[np.float64], ...]
 
@@ -82,7 +83,7 @@ def _contours_of_piece(
         for line in _lines(plane, level):
             pixels = line + np.array([corner[2] - 1, corner[1] - 1])
             xy_mm = np.asarray(grid.origin_mm[:2]) + pixels * np.asarray(grid.spacing_mm[:2])
-            kept = simplified(xy_mm, TOLERANCE_MM)
+            kept = simplified(xy_mm, TOLERANCE_MM).round(_DECIMALS)
             if len(kept) >= 3:
                 z_mm = grid.origin_mm[2] + (corner[0] + k) * grid.spacing_mm[2]
                 contours.append(np.column_stack([kept, np.full(len(kept), z_mm)]))
