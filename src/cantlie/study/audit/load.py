@@ -109,6 +109,21 @@ def read_claims(content: bytes, *, place: str, folder: Path | None = None) -> Lo
     return _with_tables(claims, place, content, lines, folder or Path())
 
 
+def claims_from_dict(raw: dict[str, Any], *, place: str = "claims given in Python") -> LoadedClaims:
+    """Check claims given as plain dictionaries and lists, as in a claims file; printed numbers as strings or integers.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is unknown, missing or wrong.
+    """
+    try:
+        claims = Claims.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, place, LineMap()) from error
+    return _with_tables(claims, place, repr(raw).encode(), LineMap(), Path())
+
+
 def _with_tables(claims: Claims, place: str, content: bytes, lines: LineMap, folder: Path) -> LoadedClaims:
     tables: list[PrintedTable] = []
     for index, table in enumerate(claims.table):
@@ -164,8 +179,8 @@ def _plain_numbers(value: Any, key: str = "") -> Any:
 
 
 def _explain(error: ValidationError, place: str, lines: LineMap) -> ProtocolError:
-    """Turn the first problem that pydantic found into one clear sentence."""
-    problem = error.errors()[0]
+    """Turn the first problem that pydantic found (misspelt fields first) into one clear sentence."""
+    problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(problem["loc"])
     line = lines.line_of(path)
     name = ".".join(str(piece + 1) if isinstance(piece, int) else piece for piece in path) or "the file"

@@ -43,6 +43,7 @@ def map_lines(text: str) -> LineMap:
                 index = counts.get(name, -1) + 1
                 counts[name] = index
                 prefix = (*parts, index)
+                found.lines.setdefault(parts, number)
             elif len(parts) > 1 and str(parts[0]) in counts:
                 prefix = (parts[0], counts[str(parts[0])], *parts[1:])
             else:
