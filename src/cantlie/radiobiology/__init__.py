@@ -1,1 +1,1 @@
-"""LQ and its variants, incomplete repair, NTCP and TCP; each equation cited."""
+"""LQ and its variants, repair between sessions, volume effect, NTCP and TCP; every equation and parameter cited."""
