@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -44,6 +46,9 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)
 FULL_WIDTH_IN = 7.0
 HALF_WIDTH_IN = 3.42
 
+_PATH = re.compile(rb' d="[^"]*"')
+_DECIMALS = re.compile(rb"(\.\d{3})\d+")
+
 _RC: Any = {
     "font.family": ["Inter", "DejaVu Sans"],
     "font.size": 7.5,
@@ -81,7 +86,7 @@ _RC: Any = {
     "lines.solid_capstyle": "round",
     "patch.linewidth": 0.6,
     "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
+    "savefig.facecolor": "auto",
     "figure.dpi": 100,
     "svg.fonttype": "path",
     "svg.hashsalt": "cantlie",
@@ -113,8 +118,15 @@ def _register_fonts() -> None:
 def figure_style() -> Iterator[None]:
     """Make figures in the look of the house inside this context; the caller's own settings come back after it."""
     _register_fonts()
-    with mpl.rc_context(_RC):
-        yield
+    # The fallback font has no semibold and says so in the log each time; what it draws is right.
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context(_RC):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def new_figure(width_in: float = FULL_WIDTH_IN, height_in: float = 3.0) -> Figure:
@@ -128,15 +140,22 @@ def svg_of_figure(figure: Figure) -> bytes:
     """Return a figure as SVG, the same bytes for the same figure; text becomes outlines, so that no font is needed."""
     buffer = io.BytesIO()
     with figure_style():
-        figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None, "Creator": "Cantlie"})
-    return buffer.getvalue()
+        figure.savefig(buffer, format="svg", dpi=170, metadata={"Date": None, "Creator": "Cantlie"})
+    return _PATH.sub(_shorter, buffer.getvalue())
+
+
+def _shorter(match: re.Match[bytes]) -> bytes:
+    """Cut coordinates to a thousandth of a point."""
+    return _DECIMALS.sub(rb"\1", match[0])
 
 
 def png_of_figure(figure: Figure, dpi: float = 160.0) -> bytes:
     """Return a figure as PNG."""
     buffer = io.BytesIO()
     with figure_style():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "Cantlie"})
+        figure.savefig(
+            buffer, format="png", dpi=dpi, metadata={"Software": "Cantlie"}, pil_kwargs={"compress_level": 4}
+        )
     return buffer.getvalue()
 
 
