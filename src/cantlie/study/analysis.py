@@ -1,0 +1,119 @@
+"""Running a study on a cohort: eligibility, every table and figure of the paper, and what the paper lacked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from cantlie.cohort.eligibility import arm_flow, assess_eligibility
+from cantlie.cohort.importing import read_cohort
+from cantlie.cohort.tables import Cohort
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, silent
+from cantlie.core.provenance import environment
+from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
+from cantlie.study.analysis_tables import balance_table, make_table
+from cantlie.study.definition import FigureSpec, Study
+from cantlie.study.loading import load_study, study_sha256
+from cantlie.study.results import StudyFigure, StudyResult
+
+
+def analyse_folder(id_or_path: str | Path, data: Path, *, progress: Progress = silent) -> StudyResult:
+    """Read a cohort (folder of CSV files or Excel workbook) and run a study on it.
+
+    Raises
+    ------
+    CantlieError
+        If the study or the data are wrong.
+    """
+    study = load_study(id_or_path)
+    extra: dict[str, frozenset[str]] = {}
+    for variable in study.variables:
+        extra[variable.table] = extra.get(variable.table, frozenset()) | {variable.column_name}
+    cohort = read_cohort(data, extra_columns=extra)
+    result = analyse(study, cohort, progress=progress)
+    return replace(
+        result,
+        provenance={**result.provenance, "study_sha256": study_sha256(id_or_path), "inputs": dict(cohort.sources)},
+    )
+
+
+def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> StudyResult:
+    """Run a study on a cohort.
+
+    All patients of the cohort are analysed, as a paper does with those whom it reports; who breaks an eligibility rule
+    is counted in the flow and named in a note.
+
+    Raises
+    ------
+    CantlieError
+        If the data lack what the study needs.
+    """
+    progress(0.0, "eligibility")
+    data = Analysed(study, cohort)
+    eligibility = assess_eligibility(cohort, study.rules())
+    notes: list[Note] = [*cohort.notes, *(Note(remark, study.id) for remark in study.remarks), *eligibility.notes]
+    out = len(cohort) - len(eligibility.eligible)
+    if out:
+        notes.append(Note(f"{out} of {len(cohort)} patients break an eligibility rule and are analysed all the same"))
+    tables = []
+    for number, table in enumerate(study.tables):
+        progress(0.1 + 0.4 * number / max(len(study.tables), 1), table.title)
+        tables.append(make_table(data, table))
+    progress(0.5, "survival")
+    cox_made, points, cox_notes = cox_table(data)
+    notes += cox_notes
+    for made in (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data)):
+        if made is not None:
+            tables.append(made)
+    progress(0.8, "figures")
+    figures = [figure for spec in study.figures if (figure := _figure(data, spec, points)) is not None]
+    notes += data.notes + list(data.order_notes())
+    progress(1.0, "done")
+    analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
+    return StudyResult(
+        study,
+        cohort.label,
+        cohort.synthetic,
+        len(cohort),
+        tuple(tables),
+        tuple(figures),
+        eligibility.flow,
+        arm_flow(cohort, analysed),
+        tuple(dict.fromkeys(notes)),
+        {**environment(("numpy", "scipy", "pandas")), "cohort_sha256": cohort.sha256()},
+    )
+
+
+def _figure(data: Analysed, spec: FigureSpec, points: tuple[object, ...]) -> StudyFigure | None:
+    new = "not in the paper" in spec.title
+    if spec.kind == "km":
+        return km_figure(data, spec)
+    if spec.kind == "flow":
+        return StudyFigure(spec)
+    if spec.kind == "response":
+        members = data.members(spec.set)
+        rows = []
+        for group in data.study.groups:
+            own = members if group.id == "all" else members & data.members("all", group.id)
+            counts = Counter(str(value) for value in data.variable(spec.by)[own].dropna())
+            rows.append({"label": group.name, **{lv: counts.get(lv, 0) for lv in data.study.variable(spec.by).levels}})
+        return StudyFigure(spec, points=tuple(rows), in_paper=not new)
+    if spec.kind == "forest":
+        return StudyFigure(spec, points=tuple(p for p in points if isinstance(p, dict)), in_paper=not new)
+    if spec.kind == "love":
+        table = balance_table(data)
+        if table is None:
+            return None
+        rows = []
+        label = ""
+        for row in table.rows:
+            label = row[0].text or label
+            values = {
+                name: float(cell.text.rstrip(" *")) for name, cell in zip(table.columns[2:], row[2:], strict=True)
+            }
+            rows.append({"label": f"{label}: {row[1].text}", **values})
+        return StudyFigure(spec, points=tuple(rows), in_paper=not new)
+    return None

@@ -1,0 +1,119 @@
+"""The patients of an analysis: variables and endpoints worked out once, chosen by set, group and subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cantlie.cohort.failure import coded_patterns
+from cantlie.cohort.tables import Cohort
+from cantlie.cohort.variables import evaluate, raw_values
+from cantlie.core.errors import CohortError
+from cantlie.core.notes import Note
+from cantlie.study.definition import Study
+from cantlie.study.endpoints import EndpointData, build_endpoint, check_order
+
+Bools = NDArray[np.bool_]
+
+
+class Analysed:
+    """A cohort as a study sees it.
+
+    Parameters
+    ----------
+    study, cohort
+        The variables, sets and endpoints of the study are worked out for the patients of the cohort.
+
+    Raises
+    ------
+    CohortError
+        If the data lack what the study needs.
+    """
+
+    def __init__(self, study: Study, cohort: Cohort) -> None:
+        if "x_failure_pattern" not in cohort.patients and len(cohort.table("events")):
+            patients = cohort.patients.assign(x_failure_pattern=coded_patterns(cohort).to_numpy())
+            cohort = replace(cohort, tables={**cohort.tables, "patients": patients})
+        self.study, self.cohort = study, cohort
+        self.ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
+        self.notes: list[Note] = []
+        self._variables: dict[str, pd.Series] = {}
+        self._endpoints: dict[str, EndpointData] = {}
+        self.group = self.variable(study.group_variable)
+        known = {group.id for group in study.groups}
+        strange = sorted({str(g) for g in self.group if g is not None and g not in known and known != {"all"}})
+        if strange:
+            raise CohortError(
+                f"the group {strange[0]!r} is none of the study's",
+                where=f"variable {study.group_variable}",
+                remedy=f"groups: {', '.join(sorted(known))}",
+            )
+
+    def variable(self, name: str) -> pd.Series:
+        """Return a variable for every patient; a column that the data lack is missing everywhere, with a note."""
+        if name not in self._variables:
+            spec = self.study.variable(name)
+            try:
+                self._variables[name] = evaluate(self.cohort, spec.variable())
+            except CohortError as error:
+                if "has no column" not in error.what or spec.table != "patients":
+                    raise
+                self.notes.append(Note(f"the data have no column {spec.source}", f"variable {name}"))
+                self._variables[name] = pd.Series([None] * len(self.ids), index=self.ids, dtype=object, name=name)
+        return self._variables[name]
+
+    def numbers(self, name: str) -> pd.Series:
+        """Return a variable as numbers, before it is divided into classes."""
+        return pd.to_numeric(raw_values(self.cohort, self.study.variable(name).variable()))
+
+    def endpoint(self, name: str) -> EndpointData:
+        """Return an endpoint."""
+        if name not in self._endpoints:
+            data = build_endpoint(self.cohort, self.study.endpoint(name))
+            self._endpoints[name] = data
+            self.notes += list(data.notes)
+        return self._endpoints[name]
+
+    def members(self, set_name: str = "all", group: str = "all", where: Mapping[str, str] | None = None) -> Bools:
+        """Return which patients belong to a set, a group and a subgroup, shape (n,)."""
+        inside = np.ones(len(self.ids), dtype=bool)
+        if set_name != "all":
+            if set_name not in self.study.sets:
+                raise CohortError(
+                    f"no set is called {set_name!r}", where="study", remedy=f"sets: {', '.join(self.study.sets)}"
+                )
+            for name, level in self.study.sets[set_name].items():
+                inside &= (self.variable(name) == level).to_numpy()
+        if group != "all":
+            inside &= (self.group == group).to_numpy()
+        for name, level in (where or {}).items():
+            inside &= (self.variable(name) == level).to_numpy()
+        return inside
+
+    def times(
+        self, endpoint: str, members: Bools
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.object_]]:
+        """Return time (months), status and patient of the rows of an endpoint that belong to members."""
+        frame = self.endpoint(endpoint).frame
+        rows = frame[frame["patient_id"].isin(set(self.ids[members]))]
+        return (
+            rows["time_months"].to_numpy(dtype=float),
+            rows["status"].to_numpy(dtype=np.int64),
+            rows["patient_id"].to_numpy(dtype=object),
+        )
+
+    def order_notes(self) -> tuple[Note, ...]:
+        """Return notes of endpoints that last longer than overall survival."""
+        names = {e.name for e in self.study.endpoints}
+        if "OS" not in names:
+            return ()
+        return tuple(
+            note
+            for name in ("PFS", "DMFS", "LPFS")
+            if name in names
+            for note in check_order(self.endpoint(name), self.endpoint("OS"))
+        )

@@ -1,0 +1,241 @@
+"""Endpoints as data: start, events, censoring and how death counts, worked out for each patient or each lesion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from cantlie.cohort.schema import EVENT_KINDS
+from cantlie.cohort.tables import Cohort
+from cantlie.cohort.variables import DAYS_PER_MONTH
+from cantlie.core.errors import CohortError, ProtocolError
+from cantlie.core.notes import Note
+
+Death = Literal["event", "censors", "competes"]
+CENSORED, EVENT, COMPETING = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One time-to-event endpoint.
+
+    Parameters
+    ----------
+    name, label
+        Identifier (OS, PFS, LC ...) and name in outputs.
+    events
+        Kinds of the table ``events`` that are the event; the first of them counts.
+    death
+        Death before the event: ``event`` (part of the endpoint), ``censors`` or ``competes``.
+    start
+        Column of ``patients`` with the first day, or a kind of event.
+    last_seen
+        Kinds of event that say until when the patient was without the event, in order of preference.
+    level
+        ``patient``, or ``lesion``: one row for each irradiated lesion.
+    """
+
+    name: str
+    events: tuple[str, ...]
+    death: Death
+    label: str = ""
+    start: str = "treatment_start"
+    last_seen: tuple[str, ...] = ("last_follow_up", "lost_to_follow_up", "withdrawal")
+    level: Literal["patient", "lesion"] = "patient"
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in (*self.events, *self.last_seen) if kind not in EVENT_KINDS]
+        if unknown:
+            raise ProtocolError(
+                f"no event is called {unknown[0]!r}",
+                where=f"endpoint {self.name}",
+                remedy=f"events: {', '.join(EVENT_KINDS)}",
+            )
+
+    def describe(self) -> str:
+        """Return the definition in words, as a method section needs it."""
+        events = " or ".join(kind.replace("_", " ") for kind in self.events) or "none"
+        if self.death == "event" and "death" not in self.events:
+            events += " or death from any cause"
+        death = {"event": "", "censors": "; death censors", "competes": "; death is a competing event"}[self.death]
+        each = " for each irradiated lesion" if self.level == "lesion" else ""
+        return f"{self.label or self.name}{each}: from {self.start.replace('_', ' ')} to {events}{death}"
+
+
+_LOCAL = ("local_progression",)
+_ANY = ("local_progression", "new_liver_lesion", "extrahepatic_progression", "progression")
+_IMAGED = ("last_imaging", "last_follow_up", "lost_to_follow_up", "withdrawal")
+
+STANDARD: dict[str, Endpoint] = {
+    endpoint.name: endpoint
+    for endpoint in (
+        Endpoint("OS", ("death",), "event", "Overall survival"),
+        Endpoint("PFS", _ANY, "event", "Progression-free survival", last_seen=_IMAGED),
+        Endpoint("LC", _LOCAL, "censors", "Local control, death censored", last_seen=_IMAGED),
+        Endpoint("LPFS", _LOCAL, "event", "Local control, death as failure", last_seen=_IMAGED),
+        Endpoint("LF", _LOCAL, "competes", "Local failure, death competing", last_seen=_IMAGED),
+        Endpoint("LC_lesion", _LOCAL, "censors", "Local control per lesion", last_seen=_IMAGED, level="lesion"),
+        Endpoint("DMFS", ("extrahepatic_progression",), "event", "Distant-metastasis-free survival", last_seen=_IMAGED),
+        Endpoint(
+            "DM", ("extrahepatic_progression",), "competes", "Distant metastasis, death competing", last_seen=_IMAGED
+        ),
+        Endpoint(
+            "DMFS_lesion",
+            ("new_liver_lesion", "extrahepatic_progression"),
+            "event",
+            "New-lesion-free survival per lesion",
+            last_seen=_IMAGED,
+            level="lesion",
+        ),
+    )
+}
+"""Endpoints with their usual definitions; local control in its three conventions (LC, LPFS, LF)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndpointData:
+    """Times of an endpoint.
+
+    ``frame`` has the columns patient_id, lesion_id (None for patients), time_months and status: 0 censored, 1 event,
+    2 competing death. ``notes`` name who could not be used and why.
+    """
+
+    endpoint: Endpoint
+    frame: pd.DataFrame
+    notes: tuple[Note, ...]
+
+    @property
+    def time_months(self) -> np.ndarray:
+        """Times, shape (n,), months."""
+        return self.frame["time_months"].to_numpy(dtype=float)
+
+    @property
+    def event(self) -> np.ndarray:
+        """True where the event was seen, shape (n,)."""
+        return self.frame["status"].to_numpy() == EVENT
+
+    @property
+    def status(self) -> np.ndarray:
+        """0 censored, 1 event, 2 competing, shape (n,)."""
+        return self.frame["status"].to_numpy(dtype=int)
+
+
+def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
+    """Return the times of an endpoint, from the events, or from the table ``outcomes`` when it holds the endpoint.
+
+    Months are days / 30.4375. A patient without a start, or without an event or a last day seen, is left out with a
+    note.
+
+    Raises
+    ------
+    CohortError
+        If nobody can be used.
+    """
+    outcomes = cohort.table("outcomes")
+    given = outcomes[outcomes["endpoint"] == endpoint.name]
+    if len(given):
+        frame = pd.DataFrame(
+            {
+                "patient_id": given["patient_id"].to_numpy(),
+                "lesion_id": given["lesion_id"].to_numpy(),
+                "time_months": given["time_months"].to_numpy(dtype=float),
+                "status": given["event"].to_numpy(dtype=float).astype(int),
+            }
+        )
+        note = Note("times were taken from the table outcomes as given", endpoint.name, "info")
+        return EndpointData(endpoint, frame, (note,))
+    starts = _starts(cohort, endpoint)
+    events = cohort.table("events")
+    death = events[events["kind"] == "death"].groupby("patient_id")["date"].min()
+    rows = []
+    left_out: dict[str, int] = {}
+    for patient, lesion in _units(cohort, endpoint):
+        start = starts.get(patient, pd.NaT)
+        if pd.isna(start):
+            left_out["no start date"] = left_out.get("no start date", 0) + 1
+            continue
+        own = events[events["patient_id"] == patient]
+        happened = own[own["kind"].isin(endpoint.events)]
+        if lesion is not None and endpoint.events == _LOCAL:
+            happened = happened[happened["lesion_id"] == lesion]
+        first = happened["date"].min() if len(happened) else pd.NaT
+        died = death.get(patient, pd.NaT)
+        status, day = _status(first, died, _last_seen(own, endpoint, died), endpoint.death)
+        if day is None:
+            left_out["no event and no last day seen"] = left_out.get("no event and no last day seen", 0) + 1
+            continue
+        days = (day - start).days
+        if days < 0:
+            raise CohortError(
+                f"patient {patient} reaches the endpoint before it starts",
+                where=f"endpoint {endpoint.name}",
+                remedy=f"correct the dates of the events or {endpoint.start}",
+            )
+        rows.append(
+            {"patient_id": patient, "lesion_id": lesion, "time_months": days / DAYS_PER_MONTH, "status": status}
+        )
+    if not rows:
+        raise CohortError(
+            "no patient has the dates that the endpoint needs",
+            where=f"endpoint {endpoint.name}",
+            remedy=f"give {endpoint.start} and the events, or the table outcomes",
+        )
+    notes = tuple(Note(f"{count} left out: {why}", endpoint.name) for why, count in left_out.items())
+    return EndpointData(endpoint, pd.DataFrame(rows), notes)
+
+
+def _starts(cohort: Cohort, endpoint: Endpoint) -> pd.Series:
+    if endpoint.start in EVENT_KINDS:
+        events = cohort.table("events")
+        return events[events["kind"] == endpoint.start].groupby("patient_id")["date"].min()
+    if endpoint.start not in cohort.patients:
+        raise CohortError(
+            f"patients has no column {endpoint.start!r}",
+            where=f"endpoint {endpoint.name}",
+            remedy="name a date column of patients or a kind of event",
+        )
+    return cohort.patients.set_index("patient_id")[endpoint.start]
+
+
+def _units(cohort: Cohort, endpoint: Endpoint) -> list[tuple[str, str | None]]:
+    if endpoint.level == "patient":
+        return [(str(patient), None) for patient in cohort.patients["patient_id"]]
+    lesions = cohort.table("lesions")
+    treated = lesions[lesions["irradiated"] == "yes"]
+    return [(str(p), str(lesion)) for p, lesion in zip(treated["patient_id"], treated["lesion_id"], strict=True)]
+
+
+def _last_seen(own: pd.DataFrame, endpoint: Endpoint, died: pd.Timestamp) -> pd.Timestamp | None:
+    for kind in endpoint.last_seen:
+        days = own.loc[own["kind"] == kind, "date"]
+        if len(days):
+            return days.max()
+    return None if pd.isna(died) else died
+
+
+def _status(first: Any, died: Any, seen: pd.Timestamp | None, death: Death) -> tuple[int, pd.Timestamp | None]:
+    if not pd.isna(first) and (pd.isna(died) or first <= died):
+        return EVENT, first
+    if not pd.isna(died):
+        if death == "event":
+            return EVENT, died
+        return (COMPETING if death == "competes" else CENSORED), died
+    return CENSORED, seen
+
+
+def check_order(shorter: EndpointData, longer: EndpointData) -> tuple[Note, ...]:
+    """Return a note when an endpoint that contains another's event lasts longer (PFS beyond OS): it cannot.
+
+    Compared are patients who have both; the first part of the sentence counts them.
+    """
+    a = shorter.frame.set_index("patient_id")["time_months"]
+    b = longer.frame.set_index("patient_id")["time_months"]
+    both = a.index.intersection(b.index)
+    wrong = [str(i) for i in both if a[i] > b[i] + 1e-9]
+    if not wrong:
+        return ()
+    names = f"{shorter.endpoint.name} is longer than {longer.endpoint.name}"
+    return (Note(f"{names} in {len(wrong)} patients, the first of them {wrong[0]}", "endpoints"),)
