@@ -260,3 +260,34 @@ def test_item_without_attributes_does_not_break_reading(maker):
     structures.ROIContourSequence.append(Dataset())
     structures.RTROIObservationsSequence.append(Dataset())
     assert len(read_case(maker.write(structures=structures)).structures) == 3
+
+
+def test_files_without_the_dicom_preamble(maker):
+    folder = maker.write()
+    for path in (folder / "CT").iterdir():
+        content = path.read_bytes()
+        length = int.from_bytes(content[140:144], "little")
+        path.write_bytes(content[144 + length :])
+    assert_truth(read_case(folder), maker)
+
+
+def test_chinese_names_in_their_own_encoding(maker):
+    structures = maker.structures(names=("体表", "肝脏", "左肾"))
+    structures.SpecificCharacterSet = "GB18030"
+    case = read_case(maker.write(structures=structures))
+    assert [s.key for s in case.structures] == ["BODY", "Liver", "Kidney_L"]
+
+
+def test_ct_without_frame_of_reference_can_be_exported(maker, tmp_path, check_dicom):
+    from cantlie.dicom.rtstruct import write_rtstruct
+
+    images = maker.images()
+    structures = maker.structures()
+    for data in (*images, structures):
+        del data.FrameOfReferenceUID
+    del structures.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+    for roi in structures.StructureSetROISequence:
+        del roi.ReferencedFrameOfReferenceUID
+    case = read_case(maker.write(images, structures))
+    write_rtstruct(case, [], tmp_path / "RS.dcm")
+    check_dicom(tmp_path / "RS.dcm")

@@ -9,7 +9,6 @@ from cantlie.patient.density import (
     AIR_G_CM3,
     DensityCurve,
     DensityCurveError,
-    average_density,
     default_density_curve,
     density_volume,
 )
@@ -62,15 +61,3 @@ def test_outside_body_is_air_and_partial_voxels_mix():
     density = density_volume(ct, body, default_density_curve())
     np.testing.assert_allclose(density.values[0, 0], [1.0, 0.25 + 0.75 * AIR_G_CM3, AIR_G_CM3], rtol=1e-6)
     assert density.values.dtype == np.float32
-
-
-def test_average_keeps_mass():
-    rng = np.random.default_rng(1)
-    grid = Grid((6, 9, 12), (0.8, 1.1, 5.0), (3.0, -2.0, 10.0))
-    density = Volume(grid, rng.uniform(0.2, 1.8, grid.shape).astype(np.float32))
-    coarse = grid.resampled((2.5, 2.5, 2.5))
-    result = average_density(density, coarse)
-    mass = ((density.values - AIR_G_CM3).sum() * grid.voxel_cc, (result.values - AIR_G_CM3).sum() * coarse.voxel_cc)
-    assert mass[0] == pytest.approx(mass[1], rel=1e-4)
-    same = average_density(density, grid)
-    np.testing.assert_allclose(same.values, density.values, rtol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from cantlie.core.errors import DicomError, GeometryError
+from cantlie.core.errors import DicomError
 from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
 from cantlie.core.provenance import sha256_of_bytes
@@ -260,17 +260,3 @@ def _stored_values(dataset: Dataset, plane: Plane, where: str) -> NDArray[np.int
             remedy="give single-frame images",
         )
     return stored
-
-
-def check_same_frame(ct: Ct, frame_uid: str, where: str) -> None:
-    """Refuse something that was drawn or calculated on another image.
-
-    Raises
-    ------
-    GeometryError
-        If the frame of reference differs from that of the CT.
-    """
-    if frame_uid and ct.frame_of_reference_uid and frame_uid != ct.frame_of_reference_uid:
-        raise GeometryError(
-            "the frame of reference differs from that of the CT", where=where, remedy="give files of one planning CT"
-        )

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from cantlie.core.errors import DicomError
 from cantlie.dicom.files import CaseFile, case_files
-from cantlie.dicom.values import looks_like_dicom, parse, text, texts
+from cantlie.dicom.values import looks_like_dicom, parse, text, texts, uid_name
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -179,7 +178,7 @@ def not_a_planning_image(record: Record) -> str:
     if record.sop_class_uid in ENHANCED_CT:
         return "a multi-frame (enhanced) CT"
     if record.sop_class_uid != CT_IMAGE:
-        return f"not a CT image but {UID(record.sop_class_uid).name}"
+        return f"not a CT image but {uid_name(record.sop_class_uid)}"
     image_type = {value.strip().upper() for value in texts(record.header, "ImageType")}
     if image_type & {"LOCALIZER", "SCOUT", "TOPOGRAM"}:
         return "a localizer"
@@ -197,7 +196,7 @@ def rows_of(records: Iterable[Record], role: Role, reason: str = "") -> tuple[Re
     return tuple(
         ReportRow(
             role=role,
-            kind=group[0].modality or UID(sop_class).name,
+            kind=group[0].modality or uid_name(sop_class),
             description=description,
             files=len(group),
             study_uid=study,

@@ -18,6 +18,7 @@ from cantlie.dicom.writing import (
     date_and_time,
     decimal_strings,
     digest,
+    frame_uid,
     item,
     new_object,
     reference,
@@ -99,21 +100,21 @@ def write_rtstruct(
     dataset.StructureSetName = short(label, 64)
     dataset.StructureSetDescription = RESEARCH_USE_ONLY
     dataset.StructureSetDate, dataset.StructureSetTime = date_and_time(case, created)
-    frame_uid = case.ct.frame_of_reference_uid
+    frame = frame_uid(case)
     images = [reference(CT_IMAGE, image.sop_instance_uid) for image in case.ct.slices]
     series = item(SeriesInstanceUID=case.ct.series_instance_uid, ContourImageSequence=sequence(*images))
-    study = reference(_STUDY_CLASS, case.ct.study_instance_uid)
+    study = reference(_STUDY_CLASS, dataset.StudyInstanceUID)
     study.RTReferencedSeriesSequence = sequence(series)
-    frame = item(FrameOfReferenceUID=frame_uid)
+    referenced = item(FrameOfReferenceUID=frame)
     if images:
-        frame.RTReferencedStudySequence = sequence(study)
-    dataset.ReferencedFrameOfReferenceSequence = sequence(frame)
+        referenced.RTReferencedStudySequence = sequence(study)
+    dataset.ReferencedFrameOfReferenceSequence = sequence(referenced)
     numbers = range(1, len(structures) + 1)
     dataset.StructureSetROISequence = sequence(
         *(
             item(
                 ROINumber=number,
-                ReferencedFrameOfReferenceUID=frame_uid,
+                ReferencedFrameOfReferenceUID=frame,
                 ROIName=short(structure.name, 64),
                 ROIGenerationAlgorithm="" if structure in original else "AUTOMATIC",
             )

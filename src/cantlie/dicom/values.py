@@ -14,18 +14,23 @@ from pydicom import config as pydicom_config
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cantlie.core.errors import DicomError
-
-pydicom_config.logger.propagate = False
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's own remarks on odd values from the console."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep pydicom's own remarks on odd values, which may hold names, from the console."""
+    logger = pydicom_config.logger
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
 
 
 def looks_like_dicom(content: bytes) -> bool:
@@ -66,6 +71,9 @@ def parse(content: bytes, where: str, *, pixels: bool = False) -> Dataset:
             raise ValueError("it has no content")
         if stream.short:
             raise ValueError("it ends in the middle of a value")
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit = dataset.original_encoding[0]
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         return dataset
     except DicomError:
         raise
@@ -91,6 +99,12 @@ def text(dataset: Dataset, keyword: str, default: str = "") -> str:
     if hasattr(value, "__iter__") and not hasattr(value, "family_name"):
         return "\\".join(str(part).strip() for part in value) or default
     return str(value).strip() or default
+
+
+def uid_name(uid: str) -> str:
+    """Return what a UID of the standard is called, else the UID."""
+    with quiet():
+        return str(UID(uid).name)
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:

@@ -128,14 +128,19 @@ def new_object(
     dataset.PatientID = case.identity.patient_id
     dataset.PatientBirthDate = case.identity.birth_date
     dataset.PatientSex = case.identity.sex
-    dataset.StudyInstanceUID = case.ct.study_instance_uid
+    dataset.StudyInstanceUID = case.ct.study_instance_uid or uid_of("study", case.ct.series_instance_uid)
     dataset.SeriesInstanceUID = uid_of("series", sop_instance_uid)
     dataset.StudyID = short(case.ct.study_id, 16)
     dataset.SeriesNumber = series_number
     dataset.InstanceNumber = 1
-    dataset.FrameOfReferenceUID = case.ct.frame_of_reference_uid
+    dataset.FrameOfReferenceUID = frame_uid(case)
     dataset.PositionReferenceIndicator = ""
     return dataset
+
+
+def frame_uid(case: Case) -> str:
+    """Return the frame of reference of a case; one that follows its CT series where the CT names none."""
+    return case.ct.frame_of_reference_uid or uid_of("frame of reference", case.ct.series_instance_uid)
 
 
 def date_and_time(case: Case, created: datetime | None) -> tuple[str, str]:

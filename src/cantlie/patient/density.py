@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cantlie.core.errors import CantlieError
-from cantlie.core.grid import Grid
 from cantlie.core.volume import Volume
 
 AIR_G_CM3 = 0.0012
@@ -153,45 +152,3 @@ def density_volume(ct: Volume, body_fractions: NDArray[np.float32], curve: Densi
     density *= body_fractions
     density += np.float32(AIR_G_CM3)
     return Volume(ct.grid, density)
-
-
-def average_density(density: Volume, grid: Grid) -> Volume:
-    """Return the mean density over each voxel of another, usually coarser grid: mass is kept.
-
-    Parameters
-    ----------
-    density
-        g/cm³ on its own grid.
-    grid
-        The grid wanted; voxels that the density does not cover count as air for the uncovered part.
-
-    Returns
-    -------
-    Volume
-        float32, g/cm³.
-    """
-    values = np.asarray(density.values, dtype=np.float32)
-    for axis in range(3):
-        component = 2 - axis
-        weights = _overlap(
-            density.grid.lower_mm[component],
-            density.grid.spacing_mm[component],
-            density.grid.shape[axis],
-            grid.lower_mm[component],
-            grid.spacing_mm[component],
-            grid.shape[axis],
-        )
-        values = np.moveaxis(np.tensordot(weights, values - np.float32(AIR_G_CM3), axes=(1, axis)), 0, axis)
-        values += np.float32(AIR_G_CM3)
-    return Volume(grid, np.ascontiguousarray(values))
-
-
-def _overlap(
-    lower: float, spacing: float, count: int, new_lower: float, new_spacing: float, new_count: int
-) -> NDArray[np.float32]:
-    """Share of each new voxel (rows) covered by each old voxel (columns) along one axis."""
-    edges = lower + spacing * np.arange(count + 1)
-    new_edges = new_lower + new_spacing * np.arange(new_count + 1)
-    low = np.maximum(edges[None, :-1], new_edges[:-1, None])
-    high = np.minimum(edges[None, 1:], new_edges[1:, None])
-    return (np.clip(high - low, 0, None) / new_spacing).astype(np.float32)

@@ -13,6 +13,11 @@ from cantlie.core.errors import StructureError
 from cantlie.core.grid import Grid
 from cantlie.patient.structures import Structure
 
+MASK_CONVENTION = (
+    "Structures are partial-volume masks: the exact area of each pixel inside the contours of a plane (exclusive or), "
+    "each plane standing for its slice up to halfway to its neighbours; first and last planes, and planes at gaps of "
+    "more than 1.5 contour spacings, are capped by half a contour spacing."
+)
 PLANE_TOLERANCE_MM = 0.05
 _GAP = 1.5
 _SPLITS = 16
