@@ -67,7 +67,9 @@ class PrintedTable:
 
 
 @dataclass(slots=True)
-class _Raw:
+class RawRow:
+    """One row as text: its label, whether it is indented, its other cells, its line."""
+
     label: str
     indented: bool
     cells: list[str]
@@ -108,7 +110,7 @@ def read_table(
     ProtocolError
         With line and column, if the table cannot be read.
     """
-    rows = _split(text, where, first_line)
+    rows = split_rows(text, where, first_line)
     if len(rows) < 2:
         raise ProtocolError("the table has no rows", where=_at(where, first_line), remedy="write one line per row")
     header, body = rows[0], rows[1:]
@@ -121,7 +123,7 @@ def read_table(
             remedy="name the columns in its first line",
         )
     unread: list[tuple[int, str, str]] = []
-    parsed: list[tuple[_Raw, Row]] = []
+    parsed: list[tuple[RawRow, Row]] = []
     heading = ""
     for raw in body:
         if len(raw.cells) > len(roles):
@@ -154,7 +156,7 @@ def read_table(
     return PrintedTable(groups, tuple(_group_rows(parsed, independent)), tuple(unread))
 
 
-def _group_rows(parsed: list[tuple[_Raw, Row]], independent: bool) -> list[Variable]:
+def _group_rows(parsed: list[tuple[RawRow, Row]], independent: bool) -> list[Variable]:
     """Put rows below the headings they belong to."""
     any_indent = any(raw.indented for raw, _ in parsed)
     variables: list[Variable] = []
@@ -211,8 +213,9 @@ def _divide_by_kind(heading: Row, members: list[Row], source: Row) -> list[Varia
     return found
 
 
-def _split(text: str, where: str, first_line: int) -> list[_Raw]:
-    rows: list[_Raw] = []
+def split_rows(text: str, where: str = "", first_line: int = 1) -> list[RawRow]:
+    """Cut a table into rows of text cells, by bars or as CSV, with the line of each row."""
+    rows: list[RawRow] = []
     if "|" in text.split("\n", 2)[0] or "|" in text.strip().split("\n", 1)[0]:
         for offset, line in enumerate(text.splitlines()):
             stripped = line.strip().strip("|")
@@ -221,7 +224,7 @@ def _split(text: str, where: str, first_line: int) -> list[_Raw]:
             pieces = line.strip().strip("|").split("|") if line.strip().startswith("|") else line.split("|")
             label = pieces[0]
             indented = label[:1] in (" ", "\t") and label.strip() != "" and not line.strip().startswith("|")
-            rows.append(_Raw(label.strip(), indented, pieces[1:], first_line + offset))
+            rows.append(RawRow(label.strip(), indented, pieces[1:], first_line + offset))
         return rows
     try:
         reader = csv.reader(io.StringIO(text), strict=True)
@@ -229,7 +232,7 @@ def _split(text: str, where: str, first_line: int) -> list[_Raw]:
             if not any(piece.strip() for piece in pieces):
                 continue
             label = pieces[0]
-            rows.append(_Raw(label.strip(), label[:1] in (" ", "\t"), pieces[1:], first_line + reader.line_num - 1))
+            rows.append(RawRow(label.strip(), label[:1] in (" ", "\t"), pieces[1:], first_line + reader.line_num - 1))
     except csv.Error as error:
         raise ProtocolError(
             f"the table is no valid CSV: {error}", where=where, remedy="quote cells that hold commas"
@@ -237,7 +240,7 @@ def _split(text: str, where: str, first_line: int) -> list[_Raw]:
     return rows
 
 
-def _column_roles(header: _Raw, sizes: dict[str, int], where: str) -> list[Group | str]:
+def _column_roles(header: RawRow, sizes: dict[str, int], where: str) -> list[Group | str]:
     roles: list[Group | str] = []
     names: set[str] = set()
     for cell in header.cells:
