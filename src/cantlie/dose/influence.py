@@ -24,10 +24,12 @@ from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
-from cantlie.dose.collapsed_cone import Phantom, field_dose, phantom, threads
+from cantlie.dose.collapsed_cone import field_dose
 from cantlie.dose.field import Field
 from cantlie.dose.pencil import SIGMA_MM, pencil_kernel
+from cantlie.dose.phantom import Phantom, phantom
 from cantlie.dose.rays import trace
+from cantlie.dose.superposition import threads
 from cantlie.machine.aperture import FluenceMap
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry

@@ -20,6 +20,16 @@ SCATTER_RINGS = (
 )
 
 
+# Photons scattered twice and more, as a walk of one group of photons: from the second interaction on, each deposits so
+# many times the energy of the one before it, an exponential flight away, with so large a mean cosine to the beam. The
+# last values hold for all interactions after. Fitted by a random walk that starts from the first scatter of the EGSnrc
+# kernels and must end in their second and multiple scatter; see docs/explanation/dose.md.
+FURTHER_SHARE = (0.42, 0.65, 0.65)
+FURTHER_COSINE = (0.3, -0.2, 0.0)
+FURTHER_RATE_PER_MM = 0.008
+_FURTHER_CONES = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cones:
     """A set of cones, each with an axis and the kernel that is collapsed onto it.
@@ -56,8 +66,11 @@ class Cones:
         )
 
 
-def polyenergetic(model: BeamModel, depth_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return primary and scatter kernels of the spectrum hardened by water, shapes (48 angles, 24 radii).
+def polyenergetic(model: BeamModel, depth_mm: float) -> tuple[NDArray[np.float64], ...]:
+    """Return kernels of the spectrum hardened by water: primary, first scatter, further scatter; shapes (48, 24).
+
+    Primary is what the electrons of the first interaction deposit, first scatter those of once scattered photons,
+    bremsstrahlung and annihilation, further scatter those of photons scattered twice and more.
 
     Each is the share of the energy released that is deposited in a cell; kernels of single energies are mixed by the
     energy that each bin of the spectrum releases, with interpolation in log energy.
@@ -70,20 +83,33 @@ def polyenergetic(model: BeamModel, depth_mm: float) -> tuple[NDArray[np.float64
     np.add.at(weights, low, released * (low + 1 - position))
     np.add.at(weights, low + 1, released * (position - low))
     weights /= weights.sum()
-    return (
-        np.tensordot(weights, packaged("primary"), axes=1),
-        np.tensordot(weights, packaged("scatter"), axes=1),
-    )
+    names = ("primary", "first_scatter", "further_scatter")
+    return tuple(np.tensordot(weights, packaged(name), axes=1) for name in names)
 
 
 @lru_cache(maxsize=8)
 def cones(model: BeamModel) -> tuple[Cones, Cones]:
-    """Return the cones of primary and of scattered energy for a beam model's spectrum."""
+    """Return the cones of primary energy and of first scatter for a beam model's spectrum."""
     surface, middle, deep = (polyenergetic(model, depth) for depth in (0.0, 100.0, 200.0))
     return (
         _collapse(surface[0], middle[0], deep[0], *PRIMARY_RINGS, rates_per_mm=(0.05, 6.0)),
         _collapse(surface[1], middle[1], deep[1], *SCATTER_RINGS, rates_per_mm=(0.001, 0.3)),
     )
+
+
+@lru_cache
+def further_cones() -> tuple[Cones, ...]:
+    """Return cones for the second interaction of scattered photons, the third, and each one after."""
+    n = np.arange(_FURTHER_CONES) + 0.5
+    cosine = 1.0 - 2.0 * n / _FURTHER_CONES
+    azimuth = np.pi * (1.0 + 5.0**0.5) * n
+    rates = np.tile([FURTHER_RATE_PER_MM, 1.0], (n.size, 1))
+    result = []
+    for share, forward in zip(FURTHER_SHARE, FURTHER_COSINE, strict=True):
+        fraction = np.zeros((n.size, 2, 2))
+        fraction[:, :, 0] = (share * (1.0 + 3.0 * forward * cosine) / n.size)[:, None]
+        result.append(Cones(np.arccos(cosine), azimuth, rates, fraction, np.zeros(n.size)))
+    return tuple(result)
 
 
 def _collapse(

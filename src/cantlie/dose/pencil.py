@@ -53,7 +53,7 @@ def pencil_kernel(model: BeamModel) -> PencilKernel:
     volumes = (
         2.0 * np.pi * (np.cos(theta[:-1]) - np.cos(theta[1:]))[:, None] * (r_edges[1:] ** 3 - r_edges[:-1] ** 3) / 3.0
     )
-    kernels = [sum(polyenergetic(model, depth)) / volumes for depth in (0.0, 200.0)]
+    kernels = [np.sum(polyenergetic(model, depth), axis=0) / volumes for depth in (0.0, 200.0)]
     table = terma(model)
     # Inside each annulus a few radii, weighted by their share of the area.
     share = (np.arange(4) + 0.5) / 4

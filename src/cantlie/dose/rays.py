@@ -124,7 +124,7 @@ def _integral_at(integral, x, y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _release(  # type: ignore[no-untyped-def]
+def release(  # type: ignore[no-untyped-def]
     density, origin, spacing, source, axes, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y,
     pitch, start, step, terma, hardening, table_step, softening, softening_step, contamination_mm, margin_mm,
     lung_margin_mm, near, far, surface_dose, active,

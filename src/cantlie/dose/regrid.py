@@ -63,26 +63,23 @@ def _mix(values, first, weights):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def coarsen(density, near, far, factors, coarse_density, coarse_near, coarse_far):  # type: ignore[no-untyped-def]
-    """Sum blocks of voxels into coarse ones: mean density, mass-weighted mean of the energies released per mass."""
+def coarsen(density, per_mass, factors, mass, result):  # type: ignore[no-untyped-def]
+    """Sum blocks of voxels into coarse ones: mean density, and the mass-weighted mean of a value per mass."""
     nk, nj, ni = density.shape
+    mass[:] = 0.0
     for k in range(nk):
         for j in range(nj):
             for i in range(ni):
                 c = (k // factors[0], j // factors[1], i // factors[2])
-                rho = density[k, j, i]
-                coarse_density[c] += rho
-                coarse_near[c] += rho * near[k, j, i]
-                coarse_far[c] += rho * far[k, j, i]
+                mass[c] += density[k, j, i]
+                result[c] += density[k, j, i] * per_mass[k, j, i]
     block = factors[0] * factors[1] * factors[2]
-    for k in range(coarse_density.shape[0]):
-        for j in range(coarse_density.shape[1]):
-            for i in range(coarse_density.shape[2]):
-                mass = coarse_density[k, j, i]
-                if mass > 0.0:
-                    coarse_near[k, j, i] /= mass
-                    coarse_far[k, j, i] /= mass
-                coarse_density[k, j, i] = mass / block
+    for k in range(mass.shape[0]):
+        for j in range(mass.shape[1]):
+            for i in range(mass.shape[2]):
+                if mass[k, j, i] > 0.0:
+                    result[k, j, i] /= mass[k, j, i]
+                mass[k, j, i] /= block
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

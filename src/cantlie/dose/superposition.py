@@ -1,0 +1,197 @@
+"""Superposition: the energy that a field releases in a phantom, and where electrons and scattered photons carry it."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cantlie.core.errors import DoseError
+from cantlie.dose.attenuation import DEPTH_STEP_MM, terma
+from cantlie.dose.field import Field
+from cantlie.dose.kernel import cones, further_cones
+from cantlie.dose.phantom import Phantom
+from cantlie.dose.rays import release, trace
+from cantlie.dose.regrid import add_refined, coarsen
+from cantlie.dose.sweep import sweep
+from cantlie.machine.beam_model import BeamModel
+
+_SCATTER_SPACING_MM = 6.0
+_FURTHER_SPACING_MM = 12.5
+_FURTHER_STEPS = 4
+_ELECTRON_MARGIN_MM = 18.0
+_LUNG_MARGIN_MM = 60.0
+_SOFTENING_STEP_MM = 5.0
+
+
+def threads() -> int:
+    """Return how many threads the dose engine uses."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+def unit_dose(
+    patient: Phantom, field: Field, model: BeamModel
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return the photon dose of a field and the fluence of contaminating electrons, both uncalibrated.
+
+    Parameters
+    ----------
+    patient
+        Water-equivalent density.
+    field
+        Geometry and fluence.
+    model
+        The beam model; its calibration is not used.
+
+    Returns
+    -------
+    photons
+        Dose to the water-equivalent medium in Gy, if the open beam were one photon per cm² for each monitor unit,
+        shape ``patient.grid.shape``.
+    electrons
+        Fluence (MU) faded with depth by the contamination's own decay, same shape; None if the beam has none.
+
+    Raises
+    ------
+    DoseError
+        If the fluence map is not usable.
+    """
+    _check(field)
+    grid = patient.grid
+    geometry = field.geometry
+    fluence = field.fluence
+    values = np.asarray(fluence.values_mu, dtype=np.float64)
+    contaminated = model.electron_contamination > 0
+    total, near, far = (np.zeros(grid.shape, dtype=np.float32) for _ in range(3))
+    surface = np.zeros(grid.shape if contaminated else (1, 1, 1), dtype=np.float32)
+    if values.max() <= 0:
+        return total, surface if contaminated else None
+    pixel = fluence.pixel_mm
+    edge_x, edge_y = float(fluence.x_mm[0] - 0.5 * pixel), float(fluence.y_mm[0] - 0.5 * pixel)
+    integral = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+    integral[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+    reach = ndimage.distance_transform_edt(values <= 2e-4 * values.max(), sampling=pixel)
+    spacing = min(grid.spacing_mm)
+    rays = trace(
+        geometry, patient.density, grid, (edge_x, edge_x + pixel * values.shape[1]),
+        (edge_y, edge_y + pixel * values.shape[0]), spacing, spacing,
+    )  # fmt: skip
+    table = terma(model)
+    softening = np.ones(1)
+    if model.off_axis_attenuation:
+        softening = model.relative_attenuation(np.arange(0.0, 400.0, _SOFTENING_STEP_MM))
+    active = np.zeros(grid.shape, dtype=np.bool_)
+    release(
+        patient.density, np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm), geometry.source_mm, geometry.axes,
+        geometry.sad_mm, integral, edge_x, edge_y, pixel, reach, rays.depth_mm, *rays.first_mm, rays.pitch_mm,
+        rays.start_mm, rays.step_mm, table.gy_per_fluence, table.hardening, DEPTH_STEP_MM, softening,
+        _SOFTENING_STEP_MM, model.electron_contamination_depth_mm if contaminated else 0.0, _ELECTRON_MARGIN_MM,
+        _LUNG_MARGIN_MM, near, far, surface, active,
+    )  # fmt: skip
+    box = _bounding_box(active)
+    if box is not None:
+        axes = geometry.axes
+        beam_axes = np.stack([axes[0], axes[1], -axes[2]])  # x, y of the collimator, z along the photons
+        primary, _ = cones(model)
+        inner = patient.density[box]
+        corner = grid.mm_from_index([run.start for run in box]) - geometry.source_mm
+        deposited = sweep(
+            primary, beam_axes, corner, inner, near[box], far[box], grid.spacing_mm, active[box], threads()
+        )
+        total[box] += deposited / inner
+        _add_scatter(patient, near, far, beam_axes, geometry.source_mm, model, total)
+    return total, surface if contaminated else None
+
+
+def _check(field: Field) -> None:
+    values = field.fluence.values_mu
+    if values.shape != (field.fluence.y_mm.size, field.fluence.x_mm.size):
+        raise DoseError("a fluence map does not have the shape of its pixel axes")
+    if not np.isfinite(values).all() or values.min() < -1e-9:
+        raise DoseError("a fluence map has values that are negative or not finite")
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    runs = []
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        some = np.flatnonzero(mask.any(axis=axes))
+        if some.size == 0:
+            return None
+        runs.append(slice(int(some[0]), int(some[-1]) + 1))
+    return runs[0], runs[1], runs[2]
+
+
+def _add_scatter(
+    patient: Phantom,
+    near: NDArray[np.float32],
+    far: NDArray[np.float32],
+    beam_axes: NDArray[np.float64],
+    source_mm: NDArray[np.float64],
+    model: BeamModel,
+    total: NDArray[np.float32],
+) -> None:
+    """Add the dose of scattered photons: the first scatter along cones from the beam, the further as a walk."""
+    spacing = patient.grid.spacing_mm
+    factors, density, (coarse_near, coarse_far) = _coarse(patient.density, (near, far), spacing, _SCATTER_SPACING_MM)
+    spacing = _times(spacing, factors)
+    corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
+    _, first_scatter = cones(model)
+    dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None, threads())
+    dose /= density
+    further_factors, further_density, (released,) = _coarse(density, (dose,), spacing, _FURTHER_SPACING_MM)
+    further = _further_scatter(further_density, released, beam_axes, _times(spacing, further_factors))
+    add_refined(further, further_factors, dose)
+    add_refined(dose, factors, total)
+
+
+def _times(spacing_mm: tuple[float, float, float], factors: tuple[int, int, int]) -> tuple[float, float, float]:
+    return spacing_mm[0] * factors[2], spacing_mm[1] * factors[1], spacing_mm[2] * factors[0]
+
+
+def _coarse(
+    density: NDArray[np.float32],
+    per_mass: tuple[NDArray[np.float32], ...],
+    spacing_mm: tuple[float, float, float],
+    wanted_mm: float,
+) -> tuple[tuple[int, int, int], NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
+    """Sum blocks of voxels up to a wanted spacing: factors along [k, j, i], mean density, values per mass."""
+    fk, fj, fi = (max(1, int(wanted_mm / s + 1e-6)) for s in spacing_mm[::-1])
+    nk, nj, ni = density.shape
+    shape = (-(-nk // fk), -(-nj // fj), -(-ni // fi))
+    coarse = np.zeros(shape, dtype=np.float32)
+    results = tuple(np.zeros(shape, dtype=np.float32) for _ in per_mass)
+    for values, result in zip(per_mass, results, strict=True):
+        coarsen(density, values, (fk, fj, fi), coarse, result)
+    return (fk, fj, fi), coarse, results
+
+
+def _further_scatter(
+    density: NDArray[np.float32],
+    released: NDArray[np.float32],
+    beam_axes: NDArray[np.float64],
+    spacing_mm: tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """Return the dose of photons scattered twice and more, from the dose of those scattered once.
+
+    Interaction after interaction is carried through the patient, so that what leaves it is lost, as it is in truth and
+    not in kernels of infinite water; the rest of the series is taken as geometric.
+    """
+    corner = 1e6 * beam_axes[2]  # no divergence: the walk does not turn with the rays
+    nothing = np.zeros_like(released)
+    kinds = further_cones()
+    total = np.zeros_like(released)
+    before = 0.0
+    ratio = 0.0
+    for step in range(_FURTHER_STEPS + 1):
+        set_of_cones = kinds[min(step, len(kinds) - 1)]
+        released = sweep(set_of_cones, beam_axes, corner, density, released, nothing, spacing_mm, None, threads())
+        energy = float(released.sum(dtype=np.float64))
+        ratio = energy / before if before > 0 else 0.0
+        before = energy
+        released /= density
+        total += released
+    if ratio < 0.95:
+        total += released * np.float32(ratio / (1.0 - ratio))
+    return total
