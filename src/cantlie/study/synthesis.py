@@ -91,7 +91,7 @@ class _Maker:
         self.study, self.plan, self.rng, self.rounds = study, plan, rng, rounds
         self.missed: list[str] = list(plan.impossible)
         self.size = sum(group.n for group in study.groups)
-        self.ids = [f"S{number:04d}" for number in range(1, self.size + 1)]
+        self.ids = [f"SYNTHETIC-{number:04d}" for number in range(1, self.size + 1)]
         self.group = np.repeat([group.id for group in study.groups], [group.n for group in study.groups])
         self.levels: dict[str, list[str | None]] = {}
         self.raw: dict[str, list[Any]] = {}

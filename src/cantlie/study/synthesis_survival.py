@@ -82,8 +82,8 @@ def plan_times(
         if deaths is not None:
             shuffled = _shuffled(size, marks, None, first_month, last_month, rng)
             if shuffled is not None:
-                found = int(shuffled[1].sum())
-                return (*shuffled, [f"{deaths} deaths in {size} with the printed rates: {found} were made"])
+                made = int(shuffled[1].sum())
+                return (*shuffled, [f"{deaths} deaths in {size} with the printed rates: {made} were made"])
     at_risk, survival, now = size, 1.0, first_month
     times: list[float] = []
     events: list[bool] = []
