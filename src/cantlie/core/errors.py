@@ -31,6 +31,10 @@ class CantlieError(Exception):
         return f"{self.what}{place}{advice}."
 
 
+class InputError(CantlieError):
+    """An option or a file named by the user that cannot be used."""
+
+
 class DicomError(CantlieError):
     """A DICOM file or folder that cannot be used."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cantlie.core.errors import OutputError
+from cantlie.core.errors import InputError, OutputError
 
 
 @contextmanager
@@ -57,6 +57,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a whole UTF-8 text file atomically."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return the text of a file that the user named.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"the {what} cannot be read: {error.strerror or error}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"the {what} is not a UTF-8 text file", where=str(path), remedy="save it as UTF-8") from error
 
 
 def _plain(value: Any) -> Any:

@@ -90,12 +90,11 @@ class RunFolder:
         progress(0.0, name)
         kept = self.path / ".stages" / f"{name.replace(' ', '-')}.npz"
         start = time.perf_counter()
-        result: T | None = archive.load(kept, key) if keep else None
-        resumed = result is not None
-        if result is None:
-            result = work(progress)
-            if keep:
-                archive.save(kept, key, result)
+        kept_result: T | None = archive.load(kept, key) if keep else None
+        resumed = kept_result is not None
+        result = work(progress) if kept_result is None else kept_result
+        if keep and not resumed:
+            archive.save(kept, key, result)
         self._done += share
         progress(1.0, name)
         seconds = round(time.perf_counter() - start, 3)

@@ -1,0 +1,5 @@
+"""``python -m cantlie``."""
+
+from cantlie.cli.main import main
+
+main()

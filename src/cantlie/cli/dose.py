@@ -1,0 +1,64 @@
+"""``cantlie dose``: recalculate a photon plan that was made anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cantlie.cli.console import progress_shown, say, say_json, say_table, tell
+from cantlie.cli.options import (
+    AliasOption,
+    CaseArgument,
+    DensityOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    default_out,
+)
+
+
+def dose(
+    case: CaseArgument,
+    plan: Annotated[Path, typer.Option("--plan", metavar="RP.dcm", help="The RTPLAN to calculate.")],
+    machine: Annotated[
+        str, typer.Option("--machine", metavar="ID|FILE", help="Machine whose beam model is used.")
+    ] = "generic-6mv-mlci",
+    out: OutOption = None,
+    density_curve: DensityOption = None,
+    aliases: AliasOption = None,
+    grid_mm: Annotated[float, typer.Option("--grid", min=1.0, max=10.0, help="Spacing of the dose grid in mm.")] = 2.5,
+    dose_to: Annotated[
+        Literal["medium", "water"], typer.Option("--dose-to", help="Dose to the local medium or to water.")
+    ] = "medium",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Recalculate any photon RTPLAN by collapsed cone and write its RTDOSE in Gy for the plan's monitor units."""
+    from cantlie.workflow.recalculate import RecalculatePlan, recalculate
+
+    request = RecalculatePlan(
+        case=case,
+        plan=plan,
+        out=out or default_out(f"dose-{plan.stem}"),
+        machine=machine,
+        density_curve=density_curve,
+        aliases=aliases,
+        grid_mm=grid_mm,
+        dose_to=dose_to,
+        device=device,
+    )
+    with progress_shown("Cantlie dose", quiet=as_json) as progress:
+        results = recalculate(request, progress)
+    if as_json:
+        say_json(results)
+        return
+    rows = [
+        [name, f"{s['volume_cc']:.1f}", f"{s['Dmean_gy']:.3f}", f"{s['Dmax_gy']:.3f}"]
+        for name, s in results["structures"].items()
+    ]
+    say_table(["structure", "volume / cc", "Dmean / Gy", "Dmax / Gy"], rows, title=results["plan"])
+    for warning in results["warnings"]:
+        tell(f"! {warning}")
+    say(f"\nDose: {request.out / results['dose_file']}. Research use only.")

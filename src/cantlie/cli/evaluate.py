@@ -1,0 +1,45 @@
+"""``cantlie evaluate``: judge a plan made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cantlie.cli.console import progress_shown, say, say_json
+from cantlie.cli.options import AliasOption, CaseArgument, JsonOption, OutOption, ProtocolOption, default_out
+
+
+def evaluate(
+    case: CaseArgument,
+    protocol: ProtocolOption = "zhang2021-alternating",
+    dose: Annotated[
+        list[Path] | None, typer.Option("--dose", metavar="RD.dcm", help="RTDOSE outside the case; may be repeated.")
+    ] = None,
+    out: OutOption = None,
+    aliases: AliasOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol."""
+    from cantlie.cli.planning import show_constraints
+    from cantlie.workflow.evaluate_case import EvaluateCase, evaluate_case
+
+    request = EvaluateCase(
+        case=case,
+        protocol=protocol,
+        out=out or default_out(f"evaluate-{case.stem if case.is_file() else case.resolve().name}"),
+        doses=tuple(dose or ()),
+        aliases=aliases,
+    )
+    with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
+        dosimetry = evaluate_case(request, progress)
+    results = json.loads((request.out / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        say_json(results)
+    else:
+        show_constraints(results)
+        say(f"\nResults: {request.out / 'results.json'} (and dvh.csv). Research use only.")
+    if not dosimetry.all_met:
+        raise typer.Exit(1)

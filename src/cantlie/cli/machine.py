@@ -1,0 +1,58 @@
+"""``cantlie machine``: which machines there are and what they can do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cantlie.cli.console import say, say_json, say_table
+from cantlie.cli.options import JsonOption
+
+app = typer.Typer(help="List and show treatment machines.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the built-in machines."""
+    from cantlie.machine.machine import list_machines, load_machine
+
+    machines = [load_machine(name) for name in list_machines()]
+    if as_json:
+        say_json([{"id": m.id, "description": m.description, "energy_mv": m.energy_mv} for m in machines])
+        return
+    say_table(["machine", "energy", "what"], [[m.id, f"{m.energy_mv:g} MV", m.description] for m in machines])
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID|FILE", help="Built-in machine or a TOML file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a machine: geometry, limits, beam model and where each value comes from."""
+    from dataclasses import asdict
+
+    from cantlie.machine.machine import load_machine
+
+    machine = load_machine(name)
+    if as_json:
+        say_json(asdict(machine))
+        return
+    rows: list[list[str]] = []
+    for key, value in asdict(machine).items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        for part, entry in entries:
+            if key not in ("sources", "sha256"):
+                label = f"{key}.{part}" if part else key
+                rows.append([label, _shown(entry)])
+    say_table(["value", machine.id], rows)
+    for source in machine.sources:
+        say(f"- {source}")
+
+
+def _shown(value: object) -> str:
+    from numpy import array2string, asarray, ndarray
+
+    if isinstance(value, (list, tuple, ndarray)):
+        return array2string(asarray(value), max_line_width=100, threshold=100, precision=2)
+    return str(value)

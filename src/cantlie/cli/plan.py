@@ -1,0 +1,78 @@
+"""``cantlie plan``: from a patient's DICOM and a protocol to plan, dose, DICOM and report."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cantlie.cli.options import (
+    AliasOption,
+    CaseArgument,
+    DensityOption,
+    DeviceOption,
+    JsonOption,
+    MachineOption,
+    OutOption,
+    ProtocolOption,
+    default_out,
+)
+
+
+def plan(
+    case: CaseArgument,
+    protocol: ProtocolOption = "zhang2021-alternating",
+    machine: MachineOption = None,
+    out: OutOption = None,
+    density_curve: DensityOption = None,
+    aliases: AliasOption = None,
+    fields: Annotated[int | None, typer.Option("--fields", min=1, max=15, help="Number of fields per plan.")] = None,
+    junction: Annotated[
+        str | None, typer.Option("--junction", help="overlap, abut, gap or feather; default: the protocol's.")
+    ] = None,
+    junction_mm: Annotated[
+        float | None,
+        typer.Option("--junction-mm", min=0.1, max=50.0, help="Width of a gap or of a feathered junction."),
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option("--plane", metavar="X,Y,Z,NX,NY,NZ", help="Dividing plane: a point (LPS mm) and its normal."),
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--start", formats=["%Y-%m-%d"], help="First treatment day; default: next Monday."),
+    ] = None,
+    scheme: Annotated[str | None, typer.Option("--scheme", help="Prescription scheme of the protocol.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="CT series, when there are several.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
+    ] = "",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Plan a case by a protocol: targets, beams, dose, sequenced plan, course, evaluation, DICOM and report."""
+    from cantlie.cli.planning import run_and_show
+    from cantlie.workflow.plan_case import PlanCase
+
+    request = PlanCase(
+        case=case,
+        protocol=protocol,
+        out=out or default_out(f"{case.stem if case.is_file() else case.resolve().name}-{Path(protocol).stem}"),
+        machine=machine,
+        density_curve=density_curve,
+        aliases=aliases,
+        fields=fields,
+        junction=junction,
+        junction_mm=junction_mm,
+        plane=plane,
+        start=start.date() if start else None,
+        scheme=scheme,
+        series=series,
+        label=label,
+        device=device,
+    )
+    run_and_show(request, as_json=as_json)

@@ -1,0 +1,104 @@
+"""``cantlie study``: studies on cohorts, synthetic cohorts, and the audit of a published paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cantlie.cli.console import progress_shown, say, say_json, say_table, tell
+from cantlie.cli.options import JsonOption, OutOption, default_out
+from cantlie.core.errors import InputError
+
+app = typer.Typer(help="Run studies on cohorts, make synthetic ones, audit a paper.", no_args_is_help=True)
+StudyName = Annotated[str, typer.Argument(metavar="ID|FILE", help="Built-in study or a TOML file.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the built-in studies."""
+    from cantlie.report.study_report import list_studies
+
+    studies = list_studies()
+    if as_json:
+        say_json(studies)
+        return
+    say_table(["study", "title", "year", "doi"], [[str(s[k]) for k in ("id", "title", "year", "doi")] for s in studies])
+
+
+@app.command()
+def run(
+    study: StudyName,
+    data: Annotated[Path, typer.Option("--data", metavar="DIR|FILE", help="Folder of CSV files, or Excel workbook.")],
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study on a cohort: every table and figure of the paper, in two conventions."""
+    from cantlie.report.study_report import run_study
+
+    folder = out or default_out(f"study-{Path(study).stem}")
+    with progress_shown("Cantlie study", quiet=as_json) as progress:
+        result = run_study(study, data, folder, progress=progress)
+    if as_json:
+        say((folder / "results.json").read_text(encoding="utf-8").rstrip())
+        return
+    for note in result.notes:
+        if note.level == "warning":
+            tell(f"! {note.sentence()}")
+    agreeing, compared = result.compared()
+    say(f"{result.study.title}: {result.size} patients" + (", SYNTHETIC" if result.synthetic else ""))
+    if compared:
+        say(f"{agreeing} of {compared} printed numbers come out the same.")
+    say(f"Report: {folder / 'report.html'}. Research use only.")
+
+
+@app.command()
+def synthesize(
+    study: StudyName,
+    out: OutOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same cohort.")] = 1,
+) -> None:
+    """Make a synthetic cohort with the printed margins and rates of a study. It is not evidence."""
+    from cantlie.report.study_report import synthesize_study
+
+    folder = out or default_out(f"synthetic-{Path(study).stem}")
+    made = synthesize_study(study, folder, seed=seed)
+    say(f"SYNTHETIC cohort in {folder}; {len(made.missed)} printed numbers could not be met (see there).")
+
+
+@app.command()
+def audit(
+    source: Annotated[
+        str | None, typer.Argument(metavar="ID|FILE", help="Built-in paper, claims file (TOML) or table (CSV).")
+    ] = None,
+    out: OutOption = None,
+    from_table: Annotated[
+        Path | None, typer.Option("--from-table", metavar="FILE", help="Print a claims file made from a CSV table.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every number of a paper that can be recomputed."""
+    if from_table is not None:
+        from cantlie.study.audit.from_table import claims_from_table
+
+        say(claims_from_table(from_table).rstrip("\n"))
+        return
+    if source is None:
+        raise InputError(
+            "nothing to audit was named",
+            where="cantlie study audit",
+            remedy="name a built-in paper, a claims file or a CSV table",
+        )
+    from cantlie.report.audit_report import run_audit
+
+    folder = out or default_out(f"audit-{Path(source).stem}")
+    result = run_audit(source, folder)
+    if as_json:
+        say((folder / "results.json").read_text(encoding="utf-8").rstrip())
+        return
+    counts = dict.fromkeys(("consistent", "inconsistent", "not recomputable"), 0)
+    for finding in result.findings:
+        counts[finding.verdict] += 1
+    say("; ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+    say(f"Report: {folder / 'report.html'}")

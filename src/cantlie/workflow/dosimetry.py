@@ -1,0 +1,119 @@
+"""The dose of every plan and of the course, judged: DVHs, constraint rows, coverage and indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, silent
+from cantlie.core.volume import Volume
+from cantlie.evaluation.constraints import ConstraintResult, constraint_table
+from cantlie.evaluation.coverage import CoverageResult, judge_coverage
+from cantlie.evaluation.dvh import Dvh, dvh
+from cantlie.evaluation.indices import PlanIndices, plan_indices
+from cantlie.patient.regions import Regions
+from cantlie.protocol.schema import Protocol
+from cantlie.target.recipes import resolve_first
+
+COURSE = "course"
+BODY = "BODY"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dosimetry:
+    """Everything that is measured in the doses.
+
+    Parameters
+    ----------
+    dvhs
+        Scope (``course`` or the target of a plan) to structure name or recipe to DVH.
+    constraints, reference_limits, coverage
+        Judged rows.
+    indices
+        Scope to one row of indices per target; in the course, reference isodoses are those of each target's own
+        prescription.
+    """
+
+    dvhs: Mapping[str, Mapping[str, Dvh]]
+    constraints: tuple[ConstraintResult, ...]
+    reference_limits: tuple[ConstraintResult, ...]
+    coverage: tuple[CoverageResult, ...]
+    indices: Mapping[str, tuple[PlanIndices, ...]]
+    notes: tuple[Note, ...]
+
+    @property
+    def all_met(self) -> bool:
+        """Whether no rule of the protocol is broken."""
+        verdicts = [row.verdict for row in self.constraints] + [row.verdict for row in self.coverage]
+        return "fail" not in verdicts
+
+
+def judge_doses(
+    regions: Regions,
+    protocol: Protocol,
+    doses: Mapping[str, Volume],
+    prescriptions_gy: Mapping[str, float],
+    progress: Progress = silent,
+) -> Dosimetry:
+    """Judge the doses of all plans and of the course by a protocol.
+
+    Parameters
+    ----------
+    regions
+        Masks of all structures and targets.
+    doses
+        Scope to dose in Gy: ``course`` and each plan by its target.
+    prescriptions_gy
+        Target to prescribed dose of its whole plan.
+    """
+    masks, notes = _masks(regions, protocol)
+    targets = [name for name in protocol.target_ids if name in prescriptions_gy]
+    dvhs: dict[str, dict[str, Dvh]] = {}
+    for number, (scope, dose) in enumerate(doses.items()):
+        progress(number / len(doses), f"DVH of {scope}")
+        dvhs[scope] = {name: dvh(dose, mask, regions.grid, name=name) for name, mask in masks.items()}
+    for of_scope in dvhs.values():
+        for curve in of_scope.values():
+            notes += [note for note in curve.notes if note not in notes and curve.name != BODY]
+    course_gy = max(prescriptions_gy.values())
+    constraints: list[ConstraintResult] = []
+    for scope in dvhs:
+        rows = [c for c in protocol.constraints if c.scope == scope or (c.scope == "plan" and scope != COURSE)]
+        given = course_gy if scope == COURSE else prescriptions_gy[scope]
+        constraints += constraint_table(rows, dvhs[scope], given)
+    limits = constraint_table(protocol.reference_limits, dvhs[COURSE], course_gy)
+    coverage = []
+    for rule in protocol.coverage:
+        if rule.target in targets:
+            scope = COURSE if rule.scope == "course" else rule.target
+            found = dvhs.get(scope, {}).get(rule.target)
+            coverage.append(judge_coverage(rule, found, prescriptions_gy[rule.target]))
+    indices: dict[str, tuple[PlanIndices, ...]] = {}
+    for scope, of_scope in dvhs.items():
+        judged = targets if scope == COURSE else [scope]
+        indices[scope] = tuple(
+            plan_indices(of_scope[name], of_scope[BODY], prescriptions_gy[name]) for name in judged if name in of_scope
+        )
+    return Dosimetry(dvhs, tuple(constraints), limits, tuple(coverage), indices, tuple(notes))
+
+
+def _masks(regions: Regions, protocol: Protocol) -> tuple[dict[str, NDArray[np.float32]], list[Note]]:
+    """Return every mask that is worth a DVH: all regions, and the recipes of the protocol's rows."""
+    masks = {name: mask for name, mask in regions.fractions.items() if mask.any()}
+    notes: list[Note] = []
+    for row in _rows(protocol):
+        found = resolve_first(regions, row[0], row[1])
+        if found is None:
+            continue
+        masks.setdefault(found.name, found.fractions)
+        notes += [note for note in found.notes if note not in notes]
+    return masks, notes
+
+
+def _rows(protocol: Protocol) -> Iterable[tuple[str, tuple[str, ...]]]:
+    for constraint in (*protocol.constraints, *protocol.reference_limits):
+        yield constraint.structure, constraint.stand_ins

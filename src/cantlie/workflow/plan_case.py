@@ -1,0 +1,301 @@
+"""The main road: from a patient's DICOM and a protocol to plans, course dose, evaluation, DICOM and report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from cantlie.core.files import write_json, write_text
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, silent
+from cantlie.core.provenance import sha256_of_file
+from cantlie.core.volume import Volume
+from cantlie.course.calendar import next_monday
+from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.machine import Machine, load_machine
+from cantlie.plan.planner import plan_targets
+from cantlie.plan.request import PlanningRequest, PlanningResult
+from cantlie.protocol.checks import check_protocol
+from cantlie.protocol.loading import load_protocol
+from cantlie.protocol.schema import Protocol
+from cantlie.report.case_pages import write_case_report
+from cantlie.report.case_report import CheckRow
+from cantlie.target.build import TargetResult, build_targets
+from cantlie.workflow.case_page import case_report
+from cantlie.workflow.choices import with_choices
+from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, summary_of
+from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
+from cantlie.workflow.export import ExportedFile, export_case
+from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.results import dvh_csv, results_of
+from cantlie.workflow.run_folder import RunFolder, key_of
+
+STAGES = {
+    "reading the case": 5.0,
+    "targets": 4.0,
+    "planning": 60.0,
+    "course": 5.0,
+    "evaluation": 6.0,
+    "DICOM export": 4.0,
+    "report": 12.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCase:
+    """What the user asks for; None stands for the protocol's or Cantlie's default."""
+
+    case: Path
+    protocol: str
+    out: Path
+    machine: str | None = None
+    density_curve: Path | None = None
+    aliases: Path | None = None
+    fields: int | None = None
+    junction: str | None = None
+    junction_mm: float | None = None
+    plane: str | None = None
+    start: date | None = None
+    scheme: str | None = None
+    series: str | None = None
+    label: str = ""
+    attributions: tuple[str, ...] = ()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedCase:
+    """All that the road produced."""
+
+    request: PlanCase
+    protocol: Protocol
+    machine: Machine
+    patient: PreparedPatient
+    targets: TargetResult
+    planning: PlanningResult
+    course: CourseResult
+    dosimetry: Dosimetry
+    checks: tuple[CheckRow, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def label(self) -> str:
+        """A pseudonym of the case: a folder may bear the patient's name, so it is never used."""
+        return self.request.label or f"case {self.patient.case.input_sha256[:8]}"
+
+    @property
+    def beam_model(self) -> BeamModel:
+        """The beam model of the machine."""
+        return BeamModel.named(self.machine.beam_model)
+
+
+def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
+    """Plan a case and write everything into its output folder; a run that was stopped goes on where it was.
+
+    Raises
+    ------
+    CantlieError
+        If something that the user gave cannot be used, with what is wrong, where, and what to do.
+    """
+    protocol, choice_notes = with_choices(
+        load_protocol(request.protocol),
+        fields=request.fields,
+        junction=request.junction,
+        junction_mm=request.junction_mm,
+        plane=request.plane,
+        scheme=request.scheme,
+    )
+    machine = load_machine(request.machine or protocol.technique.machine)
+    run = RunFolder(request.out, {"name": "plan", **_plain(request)}, STAGES, progress)
+    try:
+        planned = _stages(run, request, protocol, machine, choice_notes)
+    except KeyboardInterrupt:
+        run.finish("interrupted")
+        raise
+    except Exception:
+        run.finish("failed")
+        raise
+    run.finish()
+    return planned
+
+
+def _stages(
+    run: RunFolder, request: PlanCase, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
+) -> PlannedCase:
+    patient = run.stage(
+        "reading the case",
+        key_of(str(request.case)),
+        lambda step: prepare_patient(
+            request.case,
+            aliases=request.aliases,
+            density_curve=request.density_curve,
+            series=request.series,
+            progress=step,
+        ),
+        keep=False,
+    )
+    inputs = {
+        "case_sha256": patient.case.input_sha256,
+        "protocol": protocol.model_dump(mode="json"),
+        "machine_sha256": machine.sha256,
+        "density_curve": [patient.curve.hu.tolist(), patient.curve.density_g_cm3.tolist()],
+        "aliases_sha256": sha256_of_file(request.aliases) if request.aliases else "",
+        "cantlie": run.record["provenance"]["cantlie"],
+    }
+    key = key_of(inputs)
+    targets = run.stage(
+        "targets", key, lambda step: build_targets(patient.regions, protocol, progress=step), keep=False
+    )
+    planning_request = PlanningRequest.of_protocol(
+        patient.density, targets.regions, protocol, machine, patient.case.ct.patient_position
+    )
+    planning: PlanningResult = run.stage("planning", key, lambda step: plan_targets(planning_request, step))
+    doses = _doses(planning)
+    start = request.start or next_monday(date.today())
+    course = run.stage(
+        "course",
+        key_of(key, str(start)),
+        lambda step: course_of(protocol, planning.plans, targets.regions, start, step),
+        keep=False,
+    )
+    prescriptions = {planned.target.name: planned.target.prescription_gy for planned in planning.plans}
+    dosimetry = run.stage(
+        "evaluation",
+        key,
+        lambda step: judge_doses(targets.regions, protocol, doses, prescriptions, step),
+        keep=False,
+    )
+    findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
+    notes = _unique(
+        (*choice_notes, *patient.notes, *targets.notes, *planning.notes, *dosimetry.notes, *course.notes, *findings)
+    )
+    planned = PlannedCase(request, protocol, machine, patient, targets, planning, course, dosimetry, (), notes)
+    run.note(notes)
+    run.cite(citations_of(planned))
+    run.add_provenance(
+        case_sha256=patient.case.input_sha256,
+        protocol_sha256=protocol.sha256,
+        machine_sha256=machine.sha256,
+        planner_seed=planning_request.settings.seed,
+    )
+    run.clear("dicom", "figures")
+    files = run.stage(
+        "DICOM export",
+        key,
+        lambda step: export_case(
+            request.out / "dicom",
+            patient.case,
+            targets.regions,
+            [name for name in targets.volumes_cc if targets.volumes_cc[name] > 0],
+            planning.plans,
+            doses[COURSE],
+            machine,
+            protocol,
+            step,
+        ),
+        keep=False,
+    )
+    run.stage("report", key, lambda step: _write(run, planned, files, step), keep=False)
+    return planned
+
+
+def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...], progress: Progress) -> None:
+    out = planned.request.out
+    sections: dict[str, Any] = {
+        "reading": list(planned.patient.report.lines()),
+        "targets": planned_targets(planned.targets),
+        "planning": {
+            "seconds": planned.planning.seconds,
+            "rules": [asdict(outcome) for outcome in planned.planning.outcomes],
+        },
+        "course": summary_of(planned.course),
+        "radiobiology": biology_of(planned.course),
+        "files": [{"path": str(f.path.relative_to(out)), "modality": f.modality, "content": f.content} for f in files],
+    }
+    write_json(
+        out / "results.json",
+        results_of(
+            planned.protocol.title,
+            planned.protocol,
+            planned.dosimetry,
+            plans=[one.plan for one in planned.planning.plans],
+            sections=sections,
+            notes=planned.notes,
+        ),
+    )
+    for scope, curves in planned.dosimetry.dvhs.items():
+        write_text(out / ("dvh.csv" if scope == COURSE else f"dvh_{scope}.csv"), dvh_csv(curves))
+    progress(0.1, "figures and report")
+    write_case_report(case_report(planned, run.record), out)
+
+
+def planned_targets(targets: TargetResult) -> dict[str, Any]:
+    """Return how the targets came about, as plain values."""
+    result: dict[str, Any] = {
+        "volumes_cc": dict(targets.volumes_cc),
+        "lesions": list(targets.lesions),
+        "targets": [
+            {
+                "id": t.id,
+                "ctv": t.ctv,
+                "label": t.label,
+                "ctv_cc": t.ctv_cc,
+                "ptv_cc": t.ptv_cc,
+                "margin": str(t.margin),
+                "cut_off_outside_body_cc": t.outside_body_cc,
+            }
+            for t in targets.targets
+        ],
+    }
+    halves = targets.halves
+    if halves is not None:
+        result["division"] = {
+            "method": halves.method,
+            "plane_point_mm": halves.plane.point_mm,
+            "plane_normal": halves.plane.normal,
+            "uncertainty_mm": halves.uncertainty_mm,
+            "right_fraction": halves.right_fraction,
+            "right_fraction_range": halves.right_fraction_range,
+            "right_cc": halves.right_cc,
+            "left_cc": halves.left_cc,
+            "chain": [asdict(step) for step in halves.chain],
+            "caudate_cc": halves.caudate_cc,
+            "caudate_right_share": halves.caudate_right_share,
+            "lesions": [asdict(lesion) for lesion in halves.lesions],
+        }
+    if targets.junction is not None:
+        result["junction"] = {
+            "overlap_cc": targets.junction.overlap_cc,
+            "untreated_cc": targets.junction.untreated_cc,
+            "explanation": targets.junction.explanation,
+        }
+    return result
+
+
+def citations_of(planned: PlannedCase) -> tuple[str, ...]:
+    """Return what a paper that uses these results should cite."""
+    return (
+        planned.protocol.citation.sentence(),
+        *planned.machine.sources,
+        *(risk.model.source for risk in planned.course.risks),
+    )
+
+
+def _doses(planning: PlanningResult) -> dict[str, Volume]:
+    """Return the course's dose first, then that of each plan by its target."""
+    return {COURSE: planning.total_dose, **{one.target.name: one.dose for one in planning.plans}}
+
+
+def _plain(request: PlanCase) -> dict[str, Any]:
+    """Return the settings for run.json; paths without the folders above them, which may name a patient."""
+    return {
+        name: value.name if isinstance(value, Path) else value
+        for name, value in asdict(request).items()
+        if value is not None and name not in ("case", "out")
+    }
+
+
+def _unique(notes: tuple[Note, ...]) -> tuple[Note, ...]:
+    return tuple(dict.fromkeys(notes))
