@@ -11,6 +11,8 @@ from cantlie.core.errors import StructureError
 from cantlie.dicom.bundled import bundled_case_names, bundled_case_path, pack_case
 from cantlie.dicom.inventory import scan
 from cantlie.dicom.reading import read_case, read_case_with_report
+from cantlie.dicom.rtstruct import write_rtstruct
+from cantlie.dicom.values import quiet
 from cantlie.patient.masks import structure_fractions
 
 
@@ -116,6 +118,7 @@ def test_localizer_and_other_series_are_left_out_with_a_reason(maker):
     maker.save(capture, folder / "sc.dcm")
     case, report = read_case_with_report(folder)
     assert case.ct.series_instance_uid == "2.25.200"
+    assert [note.sentence() for note in case.notes] == ["CT 'planning CT': 1 other CT series in the case was not used"]
     reasons = {(row.role, row.reason) for row in report.rows}
     assert ("ignored", "a localizer") in reasons and ("ignored", "another CT series") in reasons
     assert any("Secondary Capture" in reason for _, reason in reasons)
@@ -279,15 +282,17 @@ def test_chinese_names_in_their_own_encoding(maker):
 
 
 def test_ct_without_frame_of_reference_can_be_exported(maker, tmp_path, check_dicom):
-    from cantlie.dicom.rtstruct import write_rtstruct
-
     images = maker.images()
     structures = maker.structures()
     for data in (*images, structures):
         del data.FrameOfReferenceUID
+        with quiet():
+            data.StudyDate, data.PatientSex, data.PatientBirthDate = "2021.03.04", "male", "1950"
     del structures.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
     for roi in structures.StructureSetROISequence:
         del roi.ReferencedFrameOfReferenceUID
-    case = read_case(maker.write(images, structures))
+    with quiet():
+        folder = maker.write(images, structures)
+    case = read_case(folder)
     write_rtstruct(case, [], tmp_path / "RS.dcm")
     check_dicom(tmp_path / "RS.dcm")

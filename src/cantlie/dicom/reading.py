@@ -90,6 +90,15 @@ def read_case_with_report(
     series = _ct_series(inventory, patient_id)
     drawn = _structure_sets(inventory, structure_set, patient_id)
     chosen, structure_record = _choose(inventory, series, drawn, series_uid, structure_set, notes)
+    others = [one for one in series if one is not chosen]
+    if others:
+        notes.append(
+            Note(
+                f"{len(others)} other CT series in the case {'was' if len(others) == 1 else 'were'} not used",
+                where=f"CT {chosen[0].description!r}",
+                level="info",
+            )
+        )
     try:
         ct, ct_notes, hashes = read_ct(chosen)
     except DicomError as error:

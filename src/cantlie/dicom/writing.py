@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import uuid
 from datetime import datetime
 from importlib import metadata
@@ -72,8 +73,9 @@ def sequence(*items: Dataset) -> Sequence:
 def item(**attributes: Any) -> Dataset:
     """Return a sequence item with attributes by keyword."""
     dataset = Dataset()
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
+    with quiet():
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
     return dataset
 
 
@@ -108,34 +110,37 @@ def new_object(
         Date and time of the object. Without it those of the CT study are repeated, so that the same input gives the
         same file; when a run was made stands in its run.json.
     """
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = sop_class_uid
-    dataset.SOPInstanceUID = sop_instance_uid
     date, time = date_and_time(case, created)
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
-    dataset.StudyDate, dataset.StudyTime = case.ct.study_date, case.ct.study_time
-    dataset.SeriesDate, dataset.SeriesTime = date, time
-    dataset.AccessionNumber = ""
-    dataset.Modality = modality
-    dataset.Manufacturer = "Cantlie"
-    dataset.ManufacturerModelName = "Cantlie"
-    dataset.SoftwareVersions = metadata.version("cantlie")
-    dataset.ReferringPhysicianName = ""
-    dataset.OperatorsName = ""
-    dataset.SeriesDescription = short(f"{RESEARCH_USE}: {description}", 64)
-    dataset.PatientName = case.identity.patient_name
-    dataset.PatientID = case.identity.patient_id
-    dataset.PatientBirthDate = case.identity.birth_date
-    dataset.PatientSex = case.identity.sex
-    dataset.StudyInstanceUID = case.ct.study_instance_uid or uid_of("study", case.ct.series_instance_uid)
-    dataset.SeriesInstanceUID = uid_of("series", sop_instance_uid)
-    dataset.StudyID = short(case.ct.study_id, 16)
-    dataset.SeriesNumber = series_number
-    dataset.InstanceNumber = 1
-    dataset.FrameOfReferenceUID = frame_uid(case)
-    dataset.PositionReferenceIndicator = ""
-    return dataset
+    return item(
+        SpecificCharacterSet="ISO_IR 192",
+        SOPClassUID=sop_class_uid,
+        SOPInstanceUID=sop_instance_uid,
+        InstanceCreationDate=date,
+        InstanceCreationTime=time,
+        StudyDate=_date(case.ct.study_date),
+        StudyTime=_time(case.ct.study_time),
+        SeriesDate=date,
+        SeriesTime=time,
+        AccessionNumber="",
+        Modality=modality,
+        Manufacturer="Cantlie",
+        ManufacturerModelName="Cantlie",
+        SoftwareVersions=metadata.version("cantlie"),
+        ReferringPhysicianName="",
+        OperatorsName="",
+        SeriesDescription=short(f"{RESEARCH_USE}: {description}", 64),
+        PatientName=case.identity.patient_name,
+        PatientID=case.identity.patient_id,
+        PatientBirthDate=_date(case.identity.birth_date),
+        PatientSex=case.identity.sex if case.identity.sex in ("M", "F", "O") else "",
+        StudyInstanceUID=case.ct.study_instance_uid or uid_of("study", case.ct.series_instance_uid),
+        SeriesInstanceUID=uid_of("series", sop_instance_uid),
+        StudyID=short(case.ct.study_id, 16),
+        SeriesNumber=series_number,
+        InstanceNumber=1,
+        FrameOfReferenceUID=frame_uid(case),
+        PositionReferenceIndicator="",
+    )
 
 
 def frame_uid(case: Case) -> str:
@@ -147,7 +152,16 @@ def date_and_time(case: Case, created: datetime | None) -> tuple[str, str]:
     """Return date and time of an exported object as DICOM writes them."""
     if created is not None:
         return created.strftime("%Y%m%d"), created.strftime("%H%M%S")
-    return case.ct.study_date or "19700101", case.ct.study_time or "000000"
+    return _date(case.ct.study_date) or "19700101", _time(case.ct.study_time) or "000000"
+
+
+def _date(text: str) -> str:
+    """Return a date as DICOM allows it, or nothing where the CT has it in another form."""
+    return text if re.fullmatch(r"\d{8}", text) else ""
+
+
+def _time(text: str) -> str:
+    return text if re.fullmatch(r"\d{6}(\.\d{1,6})?", text) else ""
 
 
 def write_object(dataset: Dataset, path: Path) -> str:
