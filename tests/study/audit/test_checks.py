@@ -185,6 +185,31 @@ def test_kaplan_meier_rates_are_enumerated() -> None:
     assert reachable_pattern(13, rates("85.7"), events=2) is not None
 
 
+def test_enumeration_keeps_every_digit_that_is_printed() -> None:
+    rates = [read_printed("75.00"), read_printed("74.99")]
+    assert reachable_pattern(12, rates) is None
+    assert reachable_pattern(12, rates[:1]) is not None
+
+
+def test_standard_errors_and_intervals_of_proportions_name_their_convention() -> None:
+    claim = {"count": 10, "of": 40, "percent": "25.0"}
+    found = findings(proportion=[{**claim, "se": "6.8", "ci": ["12.7", "41.2"]}])
+    assert [f.verdict for f in found] == ["consistent"] * 3
+    assert found[2].recomputed == "made by clopper-pearson"
+    wrong = findings(proportion=[{**claim, "se": "43.3", "ci": ["12.7", "49.2"]}])
+    assert [f.verdict for f in wrong] == ["consistent", "inconsistent", "inconsistent"]
+    assert "standard deviation" in wrong[1].slip
+
+
+def test_the_convention_of_an_interval_is_named() -> None:
+    # S = 60 %, standard error 10 % on the log(-log) scale 0.3263: limits 38.0 and 76.4.
+    rate = {"endpoint": "OS", "rates": {"12": "60.0"}, "rate_ci": {"12": ["38.0", "76.4"]}}
+    found = next(f for f in findings(survival=[rate]) if f.check == "interval")
+    assert "log(−log)" in found.recomputed
+    median = {"endpoint": "OS", "median": "9.2", "ci": ["6.0", "14.2"]}
+    assert "symmetric on the log scale" in only(survival=[median]).recomputed
+
+
 def test_all_groups_of_yin2014_come_from_one_course_of_events() -> None:
     pooled = Stratum("all", 19, read_printed("78.3"))
     kps = [Stratum("<80", 8, read_printed("62.5")), Stratum(">=80", 11, read_printed("90"))]

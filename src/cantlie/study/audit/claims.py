@@ -74,11 +74,14 @@ class Table(Claim):
 
 
 class Proportion(Claim):
-    """A percentage in the text; without a count, the possible counts are searched."""
+    """A percentage in the text; without a count, the possible counts are searched. ``se`` and ``ci`` in percent."""
 
     count: int | None = Field(default=None, ge=0)
     of: int = Field(gt=0)
     percent: Printed
+    se: Printed | None = None
+    ci: Interval | None = None
+    level: float = Field(default=95, gt=50, lt=100)
 
 
 class Total(Claim):

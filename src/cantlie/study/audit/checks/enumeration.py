@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cantlie.study.audit.printed import Printed
 
 LARGEST = 60
-_GRID = 1e-5
+_FINE, _COARSE = 1e-10, 1e-5
+_MANY = 20_000
 _States = dict[tuple[int, int], NDArray[np.float64]]
 
 
@@ -26,8 +27,9 @@ def reachable_pattern(patients: int, rates: list[Printed], *, events: int | None
     """Find the pattern with fewest censorings whose Kaplan–Meier curve takes the printed values in turn.
 
     Each event among r patients at risk multiplies the curve by (r - 1)/r; a censoring lowers r alone (Kaplan and
-    Meier 1958, doi 10.1080/01621459.1958.10501452). All orders are followed; the curve's values are kept on a grid of
-    1e-5, and the slack for it can only turn an impossible rate into a possible one.
+    Meier 1958, doi 10.1080/01621459.1958.10501452). All orders are followed. Where more than 20 000 values of the curve
+    are possible at one step they are kept on a grid of 1e-5, with a slack that can only turn an impossible rate into a
+    possible one.
 
     Parameters
     ----------
@@ -51,11 +53,14 @@ def reachable_pattern(patients: int, rates: list[Printed], *, events: int | None
             continue
         tried = censorings
         states: _States = {(0, 0): np.array([1.0])}
+        coarse = False
         for rate in rates:
-            slack = patients * _GRID / 2 + 1e-9
+            widest = patients * _COARSE / 2 + 1e-9
+            states, rounded_now = _run(states, patients, most, censorings, rate.low / 100 - widest)
+            coarse = coarse or rounded_now
+            slack = widest if coarse else 1e-9
             low, high = rate.low / 100 - slack, rate.high / 100 + slack
-            states = _run(states, patients, most, censorings, low)
-            states = {key: kept for key, curve in states.items() if (kept := curve[curve <= high]).size}
+            states = {k: kept for k, curve in states.items() if (kept := curve[(curve >= low) & (curve <= high)]).size}
             if not states:
                 break
         if states:
@@ -64,16 +69,22 @@ def reachable_pattern(patients: int, rates: list[Printed], *, events: int | None
     return None
 
 
-def _run(start: _States, patients: int, most_events: int, most_censored: int, low: float) -> _States:
-    """Follow every further event and censoring as long as the curve stays at or above ``low``."""
+def _run(start: _States, patients: int, most_events: int, most_censored: int, low: float) -> tuple[_States, bool]:
+    """Follow every further event and censoring as long as the curve stays at or above ``low``.
+
+    Also returns whether values had to be put on the coarse grid.
+    """
+    coarse = False
     layers: dict[int, dict[tuple[int, int], list[NDArray[np.float64]]]] = {}
     for (events, censored), curve in start.items():
         layers.setdefault(events + censored, {}).setdefault((events, censored), []).append(curve)
     found: _States = {}
     for gone in range(patients + 1):
         for (events, censored), pieces in layers.pop(gone, {}).items():
-            curve = np.unique(np.round(np.concatenate(pieces) / _GRID) * _GRID) if len(pieces) > 1 else pieces[0]
+            curve = _distinct(np.concatenate(pieces), _FINE) if len(pieces) > 1 else pieces[0]
             curve = curve[curve >= low]
+            if curve.size > _MANY:
+                curve, coarse = _distinct(curve, _COARSE), True
             if not curve.size:
                 continue
             found[events, censored] = curve
@@ -85,7 +96,11 @@ def _run(start: _States, patients: int, most_events: int, most_censored: int, lo
                 following.setdefault((events + 1, censored), []).append(curve * (at_risk - 1) / at_risk)
             if censored < most_censored:
                 following.setdefault((events, censored + 1), []).append(curve)
-    return found
+    return found, coarse
+
+
+def _distinct(values: NDArray[np.float64], grid: float) -> NDArray[np.float64]:
+    return np.unique(np.round(values / grid)) * grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,7 @@ class Stratum:
 
 
 def joint_pattern(
-    pooled: Stratum, partitions: list[list[Stratum]], *, longest: int = 7, nodes: int = 300_000
+    pooled: Stratum, partitions: list[list[Stratum]], *, longest: int = 7, nodes: int = 100_000
 ) -> str | None:
     """Find one course of events that gives the pooled rate and the rates of all strata of all partitions at once.
 

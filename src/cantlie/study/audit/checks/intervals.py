@@ -185,14 +185,22 @@ def median_intervals(claims: list[Survival], lines: list[int]) -> Iterator[Findi
 
 
 def interval_finding(
-    estimate: Printed, ci: Interval, place: str, item: str, *, expects_symmetry: bool, line: int = 0, why: str = ""
+    estimate: Printed,
+    ci: Interval,
+    place: str,
+    item: str,
+    *,
+    expects_symmetry: bool,
+    line: int = 0,
+    why: str = "",
+    rate: bool = False,
 ) -> Finding:
     """Judge an estimate against its interval: inside always, in the middle where the convention says so."""
     low, high = ci
     inside = low.low <= estimate.high and estimate.low <= high.high
     symmetric = _is_symmetric(estimate, ci)
     fits = inside and (symmetric or not expects_symmetry)
-    convention = "symmetric, estimate ± z·SE" if symmetric else _skewed(estimate, ci)
+    convention = "symmetric, estimate ± z·SE" if symmetric else _skewed(estimate, ci, rate)
     return Finding(
         "interval",
         place,
@@ -225,7 +233,7 @@ def _rate_intervals(claims: list[Survival], lines: list[int]) -> Iterator[Findin
         name = f"{claim.endpoint} ({claim.group}) at {months} months"
         expects = claim.ci_type == "plain" or (habit and not claim.cited)
         why = "the other intervals of rates in this paper are symmetric" if expects and habit else ""
-        judged = interval_finding(rate, ci, claim.place, name, expects_symmetry=expects, line=line, why=why)
+        judged = interval_finding(rate, ci, claim.place, name, expects_symmetry=expects, line=line, why=why, rate=True)
         yield replace(judged, slip=_other_time(claim, months, ci) or judged.slip) if judged.slip else judged
         if claim.n is not None:
             yield _standard_error(claim, rate, ci, name, line)
@@ -237,7 +245,11 @@ def _other_time(claim: Survival, months: str, ci: Interval) -> str:
     here = abs(claim.rates[months].value - middle)
     for other, rate in claim.rates.items():
         if other != months and abs(rate.value - middle) < here / 5:
-            return f"the interval belongs to the rate at {other} months ({rate.text}) rather than to {months} months"
+            words = f"the interval belongs to the rate at {other} months ({rate.text}) rather than to {months} months"
+            if not _is_symmetric(rate, ci):
+                upper = f"{2 * rate.value - ci[0].value:.{ci[1].decimals}f} for {ci[1].text}"
+                words += f", where {upper} would be symmetric"
+            return words
     return ""
 
 
@@ -270,15 +282,19 @@ def _is_symmetric(estimate: Printed | None, ci: Interval | None) -> bool:
     return _Scale(estimate.low, estimate.high, low.low, low.high, high.low, high.high).symmetric()
 
 
-def _skewed(estimate: Printed, ci: Interval) -> str:
+def _skewed(estimate: Printed, ci: Interval, rate: bool) -> str:
+    """Name the scale on which the interval is symmetric: log for times, log(−log) for rates; else its two arms."""
     low, high = ci
-    if low.value > 0 and estimate.value > 0:
-        logs = [
-            math.log(max(value, 1e-12))
-            for value in (estimate.low, estimate.high, low.low, low.high, high.low, high.high)
-        ]
-        if _Scale(*logs).symmetric():
-            return "symmetric on the log scale"
+    printed = (estimate, low, high)
+    names: list[tuple[str, Callable[[float], float]]] = []
+    if min(number.low for number in printed) > 0:
+        names.append(("the log scale", math.log))
+        if rate and max(number.high for number in printed) < 100:
+            names.append(("the log(−log) scale", lambda percent: math.log(-math.log(percent / 100))))
+    for name, scale in names:
+        bounds = [sorted((scale(number.low), scale(number.high))) for number in printed]
+        if _Scale(*bounds[0], *bounds[1], *bounds[2]).symmetric():
+            return f"symmetric on {name}"
     return f"not symmetric (-{rounded(estimate.value - low.value, 3)}, +{rounded(high.value - estimate.value, 3)})"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from cantlie.statistics.association import mcnemar
+from cantlie.study.audit.cells import Cell
 from cantlie.study.audit.checks.counts import Judged, five_digits, judge_p, open_p, table_candidates
 from cantlie.study.audit.claims import Table
 from cantlie.study.audit.load import LoadedClaims
@@ -222,6 +223,8 @@ def check_balance(loaded: LoadedClaims) -> Iterator[Finding]:
                     a, b = (row.cells[i].count / size for i, size in zip(groups, sizes, strict=True))
                     name = row.label if len(variable.rows) == 1 else f"{variable.name}: {row.label}"
                     found.append((name, standardised_difference(a, b)))
+                elif all(row.cells[i].kind == "mean" for i in groups):
+                    found.append((row.label, _difference_of_means([row.cells[i] for i in groups])))
         if not found:
             continue
         large = sorted((item for item in found if abs(item[1]) > BALANCED_BELOW), key=lambda item: -abs(item[1]))
@@ -234,13 +237,21 @@ def check_balance(loaded: LoadedClaims) -> Iterator[Finding]:
             f"{len(large)} of {len(found)} above {BALANCED_BELOW:g}: {shown}"
             if large
             else f"all {len(found)} within {BALANCED_BELOW:g}",
-            "difference of proportions / √((p₁(1−p₁)+p₂(1−p₂))/2), against 0.1",
+            "difference / √(mean of both variances), against 0.1",
             "inconsistent" if large else "consistent",
             "warning" if large else "",
             remark="p-values do not measure balance" if large else "",
             source=SMD_SOURCE,
             line=loaded.line("table", index),
         )
+
+
+def _difference_of_means(cells: list[Cell]) -> float:
+    first, second = cells
+    assert first.centre and first.spread and second.centre and second.spread  # cells of means hold both
+    spread = math.sqrt((first.spread.value**2 + second.spread.value**2) / 2)
+    difference = first.centre.value - second.centre.value
+    return difference / spread if spread else (0.0 if difference == 0 else math.copysign(math.inf, difference))
 
 
 def standardised_difference(first: float, second: float) -> float:

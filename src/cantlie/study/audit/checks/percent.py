@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cantlie.study.audit.checks.proportion import proportion_spread
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
 from cantlie.study.audit.table import PrintedTable, Row, Variable
@@ -22,6 +23,7 @@ def check_percentages(loaded: LoadedClaims) -> Iterator[Finding]:
             yield possible_count(stated.percent, stated.of, stated.place, stated.what, line)
         else:
             yield percent_finding(stated.percent, stated.count, stated.of, stated.place, stated.what, line)
+        yield from proportion_spread(stated, line)
 
 
 def percent_finding(
