@@ -14,7 +14,7 @@ from cantlie.core.volume import Volume
 from cantlie.evaluation.sampling import accumulate, scan_nodes
 
 BINS = 1 << 14
-_INNER_STEP_MM = 1.5
+_INNER_STEP_MM = 2.5
 _SURFACE_STEP_MM = 1.0
 _SURFACE_LEAST = 3
 _MOST_PER_AXIS = 8
@@ -135,12 +135,12 @@ def dvh(dose: Volume, fractions: NDArray[np.float32], grid: Grid, *, name: str =
     values, dose_origin = _dose_near(dose, origin, spacing, shares.shape, dose_origin, dose_spacing)
     if not np.isfinite(values).all():
         raise StructureError("the dose is not a number somewhere in the structure", where=name)
-    inner = np.clip(np.ceil(spacing / np.minimum(_INNER_STEP_MM, 0.6 * dose_spacing)), 1, _MOST_PER_AXIS)
+    inner = np.clip(np.ceil(spacing / np.minimum(_INNER_STEP_MM, 0.9 * dose_spacing)), 1, _MOST_PER_AXIS)
     surface = np.clip(np.ceil(spacing / _SURFACE_STEP_MM), _SURFACE_LEAST, _MOST_PER_AXIS)
     top = float(values.max(initial=0.0))
     if float(values.min(initial=0.0)) < 0:
         raise StructureError("the dose is negative somewhere in the structure", where=name)
-    histogram = np.zeros(BINS)
+    steps = np.zeros(BINS + 2)
     extremes = accumulate(
         shares,
         origin,
@@ -151,14 +151,14 @@ def dvh(dose: Volume, fractions: NDArray[np.float32], grid: Grid, *, name: str =
         inner.astype(np.int64),
         surface.astype(np.int64),
         BINS / top if top > 0 else 0.0,
-        histogram,
+        steps,
     )
     weight, weighted_dose, low, high, outside = extremes
     node_low, node_high = scan_nodes(shares, origin, spacing, values, dose_origin, dose_spacing)
     voxel_cc = grid.voxel_cc
     return _finished(
         name,
-        histogram * voxel_cc,
+        np.maximum(np.cumsum(steps)[:BINS], 0.0) * voxel_cc,
         top,
         volume_cc=weight * voxel_cc,
         mean_gy=weighted_dose / weight,
@@ -179,7 +179,7 @@ def _finished(
     max_gy: float,
     uncovered_cc: float,
 ) -> Dvh:
-    count = int(np.flatnonzero(differential)[-1]) + 1
+    count = int(np.flatnonzero(differential > 1e-9 * differential.sum())[-1]) + 1
     width = (top if top > 0 else 1.0) / BINS
     differential = differential[:count] * (volume_cc / differential.sum())
     cumulative = np.concatenate([np.cumsum(differential[::-1])[::-1], [0.0]])
@@ -191,7 +191,7 @@ def _finished(
         notes = (Note(message, where=name),)
     return Dvh(
         name=name,
-        dose_gy=width * np.arange(count + 1),
+        dose_gy=width * np.arange(count + 1, dtype=np.float64),
         differential_cc=differential,
         cumulative_cc=cumulative,
         volume_cc=volume_cc,
@@ -205,11 +205,11 @@ def _finished(
 
 def _bounding_box(fractions: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:
     """Return the box around all voxels with a share above 0, or None."""
-    planes = np.flatnonzero(fractions.any(axis=(1, 2)))
+    planes = np.flatnonzero(np.any(fractions, axis=(1, 2)))
     if not planes.size:
         return None
     part = fractions[planes[0] : planes[-1] + 1]
-    image = part.any(axis=0)
+    image: NDArray[np.bool_] = np.any(part, axis=0)
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     return (
         slice(int(planes[0]), int(planes[-1]) + 1),

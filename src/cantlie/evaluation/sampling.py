@@ -10,22 +10,52 @@ _FULL = 1.0 - 1e-4
 
 
 @njit(cache=True, nogil=True, inline="always")  # pragma: no cover
-def _interpolated(values: NDArray[np.float32], k: float, j: float, i: float) -> float:
-    """Trilinear value at fractional indices; NaN further than half a voxel beyond the outermost centres."""
+def _interpolated(values: NDArray[np.float32], k: float, j: float, i: float) -> tuple[float, float, float, float]:
+    """Trilinear value at fractional indices and its slopes along k, j, i (per voxel).
+
+    The value is NaN further than half a voxel beyond the outermost centres.
+    """
     nk, nj, ni = values.shape
     if k < -0.5 or j < -0.5 or i < -0.5 or k > nk - 0.5 or j > nj - 0.5 or i > ni - 0.5:
-        return np.nan
+        return np.nan, 0.0, 0.0, 0.0
     k, j, i = min(max(k, 0.0), nk - 1.0), min(max(j, 0.0), nj - 1.0), min(max(i, 0.0), ni - 1.0)
     k0, j0, i0 = min(int(k), max(nk - 2, 0)), min(int(j), max(nj - 2, 0)), min(int(i), max(ni - 2, 0))
     k1, j1, i1 = min(k0 + 1, nk - 1), min(j0 + 1, nj - 1), min(i0 + 1, ni - 1)
     c, b, a = k - k0, j - j0, i - i0
-    near = (values[k0, j0, i0] * (1 - a) + values[k0, j0, i1] * a) * (1 - b) + (
-        values[k0, j1, i0] * (1 - a) + values[k0, j1, i1] * a
-    ) * b
-    far = (values[k1, j0, i0] * (1 - a) + values[k1, j0, i1] * a) * (1 - b) + (
-        values[k1, j1, i0] * (1 - a) + values[k1, j1, i1] * a
-    ) * b
-    return near * (1 - c) + far * c
+    v000, v001, v010, v011 = values[k0, j0, i0], values[k0, j0, i1], values[k0, j1, i0], values[k0, j1, i1]
+    v100, v101, v110, v111 = values[k1, j0, i0], values[k1, j0, i1], values[k1, j1, i0], values[k1, j1, i1]
+    near_low, near_high = v000 * (1 - a) + v001 * a, v010 * (1 - a) + v011 * a
+    far_low, far_high = v100 * (1 - a) + v101 * a, v110 * (1 - a) + v111 * a
+    near, far = near_low * (1 - b) + near_high * b, far_low * (1 - b) + far_high * b
+    slope_j = (near_high - near_low) * (1 - c) + (far_high - far_low) * c
+    slope_i = ((v001 - v000) * (1 - b) + (v011 - v010) * b) * (1 - c) + (
+        (v101 - v100) * (1 - b) + (v111 - v110) * b
+    ) * c
+    return near * (1 - c) + far * c, far - near, slope_j, slope_i
+
+
+@njit(cache=True, nogil=True, inline="always")  # pragma: no cover
+def _spread(steps: NDArray[np.float64], low: float, high: float, weight: float) -> None:
+    """Add a weight evenly between two places (in bins) of a histogram that is kept as the steps between its bins.
+
+    Its running sum is the plain histogram; so a wide stretch costs no more than a narrow one.
+    """
+    top = len(steps) - 2.0
+    low, high = min(max(low, 0.0), top - 1e-9), min(max(high, 0.0), top - 1e-9)
+    if high - low < 0.05:
+        n = int(0.5 * (low + high))
+        steps[n] += weight
+        steps[n + 1] -= weight
+        return
+    density = weight / (high - low)
+    n = int(low)
+    part = low - n
+    steps[n] += density * (1.0 - part)
+    steps[n + 1] += density * part
+    n = int(high)
+    part = high - n
+    steps[n] -= density * (1.0 - part)
+    steps[n + 1] -= density * part
 
 
 @njit(cache=True, nogil=True, inline="always")  # pragma: no cover
@@ -50,7 +80,7 @@ def accumulate(
     inner: NDArray[np.int64],
     surface: NDArray[np.int64],
     bins_per_gy: float,
-    histogram: NDArray[np.float64],
+    steps: NDArray[np.float64],
 ) -> tuple[float, float, float, float, float]:
     """Add up the dose at points inside a structure.
 
@@ -64,8 +94,9 @@ def accumulate(
         The same for the dose in Gy.
     inner, surface
         Points per axis (z, y, x) in voxels that are wholly or partly inside.
-    bins_per_gy, histogram
-        Receives the weights by dose, in voxels.
+    bins_per_gy, steps
+        Receives the weights by dose, in voxels, as the steps of a histogram (see `_spread`); two longer than it. Each
+        point stands for its part of the voxel, over which the dose varies with its local slope.
 
     Returns
     -------
@@ -80,7 +111,6 @@ def accumulate(
     ordered = np.empty(most)
     total = dosed = outside = 0.0
     low, high = np.inf, -np.inf
-    last = len(histogram) - 1
     for k in range(nk):
         for j in range(nj):
             for i in range(ni):
@@ -141,7 +171,7 @@ def accumulate(
                             if w <= 0.0:
                                 continue
                             di = shift[2] + scale[2] * (i + (c + 0.5) / nx - 0.5)
-                            dose = _interpolated(values, dk, dj, di)
+                            dose, slope_k, slope_j, slope_i = _interpolated(values, dk, dj, di)
                             if np.isnan(dose):
                                 outside += w
                                 dose = 0.0
@@ -149,7 +179,9 @@ def accumulate(
                             dosed += w * dose
                             low = min(low, dose)
                             high = max(high, dose)
-                            histogram[min(int(dose * bins_per_gy), last)] += w
+                            sk, sj, si = slope_k * scale[0] / nz, slope_j * scale[1] / ny, slope_i * scale[2] / nx
+                            half = 0.5 * np.sqrt(sk * sk + sj * sj + si * si)
+                            _spread(steps, (dose - half) * bins_per_gy, (dose + half) * bins_per_gy, w)
     return total, dosed, low, high, outside
 
 

@@ -235,7 +235,8 @@ def _dose(report: CaseReport, view: View) -> Section:
             note=f"Dose maximum {float(volume.values.max()):.1f} Gy",
         )
         caption = f"{what}. Isodoses in % of {prescription:g} Gy; targets white, organs at risk grey."
-        blocks.append(Figure(figure, caption, f"Isodose lines of {what} on three slices of the CT", name))
+        alt = f"Isodose lines of {what} on three slices of the CT"
+        blocks.append(Figure(figure, caption, alt, name, 1.0 if dose is None else 0.88))
 
     add("isodose-course", "Dose of the whole course, the physical sum of all sessions", None, view)
     if len(report.plans) > 1:
@@ -247,7 +248,7 @@ def _dose(report: CaseReport, view: View) -> Section:
                 plan,
                 view_of(report.ct, [*own, *(s for s in report.structures if s.role == "body")]),
             )
-    return Section("Dose distribution", blocks, new_page=True)
+    return Section("Dose distribution", blocks)
 
 
 def _histograms(report: CaseReport, colours: dict[str, str]) -> Section:
