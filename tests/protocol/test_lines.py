@@ -2,7 +2,7 @@
 
 import tomllib
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cantlie.protocol.lines import line_numbers, line_of
@@ -81,6 +81,11 @@ def test_every_leaf_of_every_built_in_protocol_has_a_line_that_names_it():
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(alphabet="ab.[]{}=\"'#,\n\\ 1-", max_size=60))
+@example("a = [}")
+@example("a = {]")
+@example("a = [1, }, 2]")
+@example("[a")
+@example("a = '''")
 def test_no_text_stops_the_scanner(text):
     lines = line_numbers(text)
     assert all(1 <= line <= text.count("\n") + 1 for line in lines.values())

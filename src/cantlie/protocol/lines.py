@@ -122,7 +122,10 @@ class _Scanner:
                 self.position += 1
                 continue
             self.lines.setdefault((*path, index), self._line())
+            start = self.position
             self._value((*path, index))
+            if self.position == start:
+                raise IndexError  # no value stands here
             index += 1
 
     def _inline_table(self, path: KeyPath) -> None:
