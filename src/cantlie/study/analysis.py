@@ -12,7 +12,9 @@ from cantlie.cohort.tables import Cohort
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import environment
+from cantlie.study.analysis_competing import cif_figure, incidence_table
 from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_matching import matching_tables
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, make_table
 from cantlie.study.definition import FigureSpec, Study
@@ -65,9 +67,11 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     progress(0.5, "survival")
     cox_made, points, cox_notes = cox_table(data)
     notes += cox_notes
-    for made in (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data)):
-        if made is not None:
-            tables.append(made)
+    made_tables = (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data))
+    tables += [made for made in (*made_tables, incidence_table(data)) if made is not None]
+    matched_tables, matching_notes = matching_tables(data)
+    tables += matched_tables
+    notes += matching_notes
     progress(0.8, "figures")
     figures = [figure for spec in study.figures if (figure := _figure(data, spec, points)) is not None]
     notes += data.notes + list(data.order_notes())
@@ -91,6 +95,8 @@ def _figure(data: Analysed, spec: FigureSpec, points: tuple[object, ...]) -> Stu
     new = "not in the paper" in spec.title
     if spec.kind == "km":
         return km_figure(data, spec)
+    if spec.kind == "cif":
+        return cif_figure(data, spec)
     if spec.kind == "flow":
         return StudyFigure(spec)
     if spec.kind == "response":

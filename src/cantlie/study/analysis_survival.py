@@ -297,7 +297,7 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     else:
         groups = pd.Series("All patients", index=pd.Index(patients))
         order = ["All patients"]
-    risk_time = _axis(float(time.max()))
+    risk_time = risk_axis(float(time.max()))
     curves = []
     for level in order:
         own = (groups == level).to_numpy()
@@ -312,7 +312,8 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
 
-def _axis(longest: float) -> NDArray[np.float64]:
+def risk_axis(longest: float) -> NDArray[np.float64]:
+    """Return the months at which numbers at risk are shown, at most nine."""
     step = next((s for s in (3.0, 6.0, 12.0, 24.0, 36.0, 60.0) if longest / s <= 8), 120.0)
     return np.arange(0.0, longest + 1e-9, step)
 

@@ -1,0 +1,104 @@
+"""Competing risks of a study: cumulative incidence beside the naive one minus Kaplan-Meier, and Gray's test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cantlie.statistics.competing import IncidenceCurve, cumulative_incidence, gray_test
+from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_survival import risk_axis
+from cantlie.study.analysis_tests import p_text
+from cantlie.study.definition import FigureSpec
+from cantlie.study.results import CurveGroup, StudyCell, StudyFigure, StudyTable
+
+_MONTHS = (6.0, 12.0, 24.0)
+
+
+def incidence_table(data: Analysed) -> StudyTable | None:
+    """Return cumulative incidences of the study's competing endpoint, with what treating death as censored gives."""
+    name = data.study.competing
+    if not name:
+        return None
+    rows = []
+    groups = ["all", *(g.id for g in data.study.groups if g.id != "all")]
+    labels = {g.id: g.name for g in data.study.groups}
+    for group in groups:
+        time, status, _ = data.times(name, data.members("all", group))
+        if not (status == 1).any():
+            continue
+        curve = cumulative_incidence(time, status).curve(1)
+        rates = curve.rates(_MONTHS)
+        names = ("time", "incidence", "lower", "upper", "naive")
+        for number, values in enumerate(zip(*(rates[name].to_numpy(dtype=float) for name in names), strict=True)):
+            month, found, low, high, naive = (float(value) for value in values)
+            beyond = not np.isfinite(found)
+            rows.append(
+                (
+                    StudyCell(labels.get(group, "All patients") if number == 0 else ""),
+                    StudyCell(f"{month:g} months"),
+                    StudyCell(
+                        "beyond follow-up" if beyond else f"{100 * found:.1f}% ({100 * low:.1f}-{100 * high:.1f})"
+                    ),
+                    StudyCell("–" if beyond else f"{100 * naive:.1f}%"),
+                )
+            )
+    if not rows:
+        return None
+    return StudyTable(
+        "competing",
+        "Local failure with death as a competing event (not in the paper)",
+        ("Group", "At", "Cumulative incidence (95% CI)", "1 - Kaplan-Meier (death censored; too high)"),
+        tuple(rows),
+        (f"{data.study.endpoint(name).describe()}; Aalen and Johansen, log(-log) intervals",),
+        in_paper=False,
+    )
+
+
+def cif_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
+    """Return cumulative incidence curves with log(-log) bands, numbers at risk and Gray's test."""
+    time, status, patients = data.times(spec.endpoint, data.members(spec.set, "all", spec.where))
+    if not (status == 1).any():
+        return None
+    names = {g.id: g.name for g in data.study.groups}
+    if spec.by:
+        groups = data.variable(spec.by).reindex(patients)
+        order = [level for level in data.study.variable(spec.by).levels if (groups == level).any()]
+    else:
+        groups = pd.Series("All patients", index=pd.Index(patients))
+        order = ["All patients"]
+    risk_time = risk_axis(float(time.max()))
+    curves = []
+    for level in order:
+        own = (groups == level).to_numpy()
+        if (status[own] == 1).any():
+            curve = cumulative_incidence(time[own], status[own]).curve(1)
+            curves.append(_curve_group(names.get(level, level), curve, time[own], status[own], risk_time))
+    text = ""
+    if len(curves) > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            test = gray_test(time, status, groups.to_numpy(dtype=str))
+        text = f"Gray's test p = {p_text(test.p_value)}".replace("= <", "< ")
+    return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
+
+
+def _curve_group(
+    label: str, curve: IncidenceCurve, time: np.ndarray, status: np.ndarray, risk_time: np.ndarray
+) -> CurveGroup:
+    rates = curve.rates(curve.time)
+    start = np.array([0.0])
+    censor = np.unique(time[status == 0])
+    at = curve.rates(censor)["incidence"].to_numpy(dtype=float) if len(censor) else np.array([])
+    return CurveGroup(
+        label,
+        curve.n,
+        curve.events,
+        np.concatenate([start, curve.time]),
+        np.concatenate([start, curve.incidence]),
+        np.concatenate([start, rates["lower"].to_numpy(dtype=float)]),
+        np.concatenate([start, rates["upper"].to_numpy(dtype=float)]),
+        censor,
+        at,
+        risk_time,
+        np.array([float((time >= t).sum()) for t in risk_time]),
+    )

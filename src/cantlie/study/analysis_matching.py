@@ -1,0 +1,117 @@
+"""Propensity matching of a study done again, balance before and after, and the hazard ratio of the matched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
+from cantlie.statistics.balance import all_levels, balance, effective_sample_size, propensity_weights
+from cantlie.statistics.cox import CoxModel, cox
+from cantlie.statistics.matching import match, propensity_score
+from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_tests import p_text
+from cantlie.study.results import StudyCell, StudyTable
+
+BALANCED = 0.1
+
+
+def matching_tables(data: Analysed) -> tuple[list[StudyTable], tuple[Note, ...]]:
+    """Match again (nearest, 0.2 SD of the logit, without replacement) and compare with the paper's own pairs.
+
+    Hazard ratios are those of treatment alone: before matching, in the paper's pairs, in the new pairs (standard errors
+    clustered by pair), and with overlap weights.
+    """
+    spec = data.study.matching
+    if spec is None:
+        return [], ()
+    covariates = pd.DataFrame({name: data.variable(name) for name in spec.covariates})
+    complete = covariates.notna().all(axis=1).to_numpy()
+    treated = (data.variable(spec.treatment) == spec.treated).to_numpy()
+    notes = []
+    if not complete.all():
+        notes.append(Note(f"{int((~complete).sum())} patients lack a covariate and are not matched", "matching"))
+    x = covariates[complete].astype(str)
+    z = treated[complete].astype(float)
+    try:
+        model = propensity_score(z, x)
+        pairs = match(z, model.linear, caliper=spec.caliper, ratio=spec.ratio)
+    except StatisticsError as error:
+        return [], (*notes, Note(error.sentence(), "matching"))
+    rows_of = np.flatnonzero(complete)
+    after = balance(z, all_levels(x), weights=pairs.weight)
+    endpoint = data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
+    frame = data.endpoint(endpoint).frame.set_index("patient_id").reindex(data.ids)
+    time, event = frame["time_months"].to_numpy(dtype=float), frame["status"].to_numpy(dtype=float) == 1
+    known = ~np.isnan(time)
+    rows: list[tuple[StudyCell, ...]] = []
+
+    def add(label: str, size: str, worst: str, fitted: CoxModel | None) -> None:
+        text, p = "cannot be fitted", "–"
+        if fitted is not None:
+            low, high = fitted.interval[0]
+            text, p = f"{fitted.hazard_ratio[0]:.3f} ({low:.3f}-{high:.3f})", p_text(float(fitted.p_value[0]))
+        rows.append((StudyCell(label), StudyCell(size), StudyCell(worst), StudyCell(text), StudyCell(p)))
+
+    def fit(
+        inside: np.ndarray, weights: np.ndarray | None = None, cluster: np.ndarray | None = None
+    ) -> CoxModel | None:
+        use = inside & known
+        try:
+            return cox(
+                time[use], event[use], treated[use].astype(float)[:, None], names=[spec.treated],
+                weights=None if weights is None else weights[use], cluster=None if cluster is None else cluster[use],
+            )  # fmt: skip
+        except StatisticsError:
+            return None
+
+    everyone = np.ones(len(data.ids), dtype=bool)
+    add("all, unadjusted", f"{int(treated.sum())} / {int((~treated).sum())}", _worst(after.before), fit(everyone))
+    column = spec.pair_column
+    if column and column in data.cohort.patients:
+        numbers = data.cohort.patients[column].to_numpy(dtype=float)
+        paper = ~np.isnan(numbers)
+        own = balance(z, all_levels(x), weights=paper[complete].astype(float))
+        add(
+            "the paper's pairs", f"{int((paper & treated).sum())} / {int((paper & ~treated).sum())}", _worst(own.after),
+            fit(paper, cluster=numbers),
+        )  # fmt: skip
+    subclass = np.full(len(data.ids), -1)
+    subclass[rows_of] = pairs.subclass
+    matched = np.zeros(len(data.ids), dtype=bool)
+    matched[rows_of] = pairs.weight > 0
+    size = f"{int((matched & treated).sum())} / {int((matched & ~treated).sum())}"
+    add("matched again", size, _worst(after.after), fit(matched, cluster=subclass))
+    weights = np.zeros(len(data.ids))
+    weights[rows_of] = propensity_weights(z, model.fitted, estimand="overlap")
+    overlap = balance(z, all_levels(x), weights=weights[rows_of])
+    effective = effective_sample_size(weights[weights > 0])
+    add(
+        "overlap weights",
+        f"effective {effective:.0f}",
+        _worst(overlap.after),
+        fit(weights > 0, weights, np.arange(len(data.ids))),
+    )
+    if after.worst > BALANCED:
+        notes.append(Note("after matching again a standardised difference is still beyond 0.1", "matching"))
+    notes += [Note(note.message, "matching", note.level) for note in pairs.notes]
+    table = StudyTable(
+        "matching",
+        "Treatment effect by way of adjustment (not in the paper)",
+        ("Set", "Patients, treated / control", "Largest |SMD|", f"Hazard ratio of {spec.treated} (95% CI)", "p"),
+        tuple(rows),
+        (
+            f"propensity score by logistic regression on {', '.join(spec.covariates)}",
+            f"nearest neighbour, caliper {spec.caliper:g} SD of the logit over all patients, without replacement"
+            if spec.caliper is not None
+            else "nearest neighbour without caliper",
+        ),
+        in_paper=False,
+    )
+    return [table], tuple(notes)
+
+
+def _worst(smd: NDArray[np.float64] | None) -> str:
+    return "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}"
