@@ -15,6 +15,9 @@ from cantlie.cli.options import (
     DeviceOption,
     JsonOption,
     OutOption,
+    PatientOption,
+    SeriesOption,
+    StructureSetOption,
     default_out,
 )
 
@@ -28,6 +31,9 @@ def dose(
     out: OutOption = None,
     density_curve: DensityOption = None,
     aliases: AliasOption = None,
+    series: SeriesOption = None,
+    structure_set: StructureSetOption = None,
+    patient: PatientOption = None,
     grid_mm: Annotated[float, typer.Option("--grid", min=1.0, max=10.0, help="Spacing of the dose grid in mm.")] = 2.5,
     dose_to: Annotated[
         Literal["medium", "water"], typer.Option("--dose-to", help="Dose to the local medium or to water.")
@@ -45,6 +51,9 @@ def dose(
         machine=machine,
         density_curve=density_curve,
         aliases=aliases,
+        series=series,
+        structure_set=structure_set,
+        patient=patient,
         grid_mm=grid_mm,
         dose_to=dose_to,
         device=device,

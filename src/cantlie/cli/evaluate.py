@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from cantlie.cli.console import progress_shown, say, say_json
-from cantlie.cli.options import AliasOption, CaseArgument, JsonOption, OutOption, ProtocolOption, default_out
+from cantlie.cli.options import (
+    AliasOption,
+    CaseArgument,
+    JsonOption,
+    OutOption,
+    PatientOption,
+    ProtocolOption,
+    SeriesOption,
+    StructureSetOption,
+    default_out,
+)
 
 
 def evaluate(
@@ -20,6 +30,9 @@ def evaluate(
     ] = None,
     out: OutOption = None,
     aliases: AliasOption = None,
+    series: SeriesOption = None,
+    structure_set: StructureSetOption = None,
+    patient: PatientOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol."""
@@ -32,6 +45,9 @@ def evaluate(
         out=out or default_out(f"evaluate-{case.stem if case.is_file() else case.resolve().name}"),
         doses=tuple(dose or ()),
         aliases=aliases,
+        series=series,
+        structure_set=structure_set,
+        patient=patient,
     )
     with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
         dosimetry = evaluate_case(request, progress)

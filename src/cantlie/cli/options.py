@@ -27,6 +27,15 @@ AliasOption = Annotated[
     Path | None, typer.Option("--aliases", metavar="FILE", help="TOML with more structure names for TG-263 names.")
 ]
 
+SeriesOption = Annotated[
+    str | None, typer.Option("--series", metavar="UID", help="CT series, when the case holds several.")
+]
+StructureSetOption = Annotated[
+    str | None,
+    typer.Option("--structure-set", metavar="NAME", help="Label, file or UID of the RTSTRUCT, when there are several."),
+]
+PatientOption = Annotated[str | None, typer.Option("--patient", metavar="ID", help="Patient, when there are several.")]
+
 
 def default_out(name: str) -> Path:
     """Return a folder below runs/ named after the work."""

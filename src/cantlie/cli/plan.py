@@ -16,7 +16,10 @@ from cantlie.cli.options import (
     JsonOption,
     MachineOption,
     OutOption,
+    PatientOption,
     ProtocolOption,
+    SeriesOption,
+    StructureSetOption,
     default_out,
 )
 
@@ -45,9 +48,9 @@ def plan(
         typer.Option("--start", formats=["%Y-%m-%d"], help="First treatment day; default: next Monday."),
     ] = None,
     scheme: Annotated[str | None, typer.Option("--scheme", help="Prescription scheme of the protocol.")] = None,
-    series: Annotated[
-        str | None, typer.Option("--series", metavar="UID", help="CT series, when there are several.")
-    ] = None,
+    series: SeriesOption = None,
+    structure_set: StructureSetOption = None,
+    patient: PatientOption = None,
     label: Annotated[
         str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
     ] = "",
@@ -72,6 +75,8 @@ def plan(
         start=start.date() if start else None,
         scheme=scheme,
         series=series,
+        structure_set=structure_set,
+        patient=patient,
         label=label,
         device=device,
     )

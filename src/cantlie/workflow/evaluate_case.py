@@ -39,6 +39,8 @@ class EvaluateCase:
     doses: tuple[Path, ...] = ()
     aliases: Path | None = None
     series: str | None = None
+    structure_set: str | None = None
+    patient: str | None = None
 
 
 def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimetry:
@@ -65,7 +67,14 @@ def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimet
 
 def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosimetry:
     def read(step: Progress) -> PreparedPatient:
-        return prepare_patient(request.case, aliases=request.aliases, series=request.series, progress=step)
+        return prepare_patient(
+            request.case,
+            aliases=request.aliases,
+            series=request.series,
+            structure_set=request.structure_set,
+            patient=request.patient,
+            progress=step,
+        )
 
     patient = run.stage("reading the case", key_of(str(request.case)), read, keep=False)
     files = _dose_files(request, patient)

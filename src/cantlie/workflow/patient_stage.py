@@ -35,6 +35,8 @@ def prepare_patient(
     aliases: Path | None = None,
     density_curve: Path | None = None,
     series: str | None = None,
+    structure_set: str | None = None,
+    patient: str | None = None,
     progress: Progress = silent,
 ) -> PreparedPatient:
     """Read a case and rasterise its structures.
@@ -46,7 +48,9 @@ def prepare_patient(
     """
     curve = read_density_curve(density_curve)
     progress(0.05, "reading DICOM")
-    case, report = read_case_with_report(path, aliases=aliases, series_uid=series)
+    case, report = read_case_with_report(
+        path, aliases=aliases, series_uid=series, structure_set=structure_set, patient_id=patient
+    )
     progress(0.4, "drawing structures")
     usable = [structure for structure in case.structures if structure.contours_mm]
     regions = Regions.from_structures(usable, case.ct.volume.grid)

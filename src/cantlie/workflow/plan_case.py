@@ -60,6 +60,8 @@ class PlanCase:
     start: date | None = None
     scheme: str | None = None
     series: str | None = None
+    structure_set: str | None = None
+    patient: str | None = None
     label: str = ""
     attributions: tuple[str, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -132,6 +134,8 @@ def _stages(
             aliases=request.aliases,
             density_curve=request.density_curve,
             series=request.series,
+            structure_set=request.structure_set,
+            patient=request.patient,
             progress=step,
         ),
         keep=False,
@@ -293,7 +297,7 @@ def _plain(request: PlanCase) -> dict[str, Any]:
     return {
         name: value.name if isinstance(value, Path) else value
         for name, value in asdict(request).items()
-        if value is not None and name not in ("case", "out")
+        if value is not None and name not in ("case", "out", "patient")
     }
 
 

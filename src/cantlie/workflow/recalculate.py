@@ -46,6 +46,8 @@ class RecalculatePlan:
     density_curve: Path | None = None
     aliases: Path | None = None
     series: str | None = None
+    structure_set: str | None = None
+    patient: str | None = None
     grid_mm: float = _FINE_MM
     dose_to: Literal["medium", "water"] = "medium"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -85,6 +87,8 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
             aliases=request.aliases,
             density_curve=request.density_curve,
             series=request.series,
+            structure_set=request.structure_set,
+            patient=request.patient,
             progress=step,
         ),
         keep=False,
