@@ -48,6 +48,7 @@ def refine(
     rounds: int = 3,
     move_tips: bool = True,
     prune: bool = True,
+    harden: bool = True,
     stage: str = "apertures",
     log: Log | None = None,
     progress: Progress = silent,
@@ -67,6 +68,8 @@ def refine(
     prune
         Whether segments may fall below the machine's least monitor units in the first round and are then given up;
         otherwise all are held above it.
+    harden
+        Whether the penalties of unmet goals rise after every round.
     """
     mlc = machine.mlc
     assert mlc is not None
@@ -111,7 +114,8 @@ def refine(
         current = layout.segments(result.x)
         if number == 0 and prune:
             current = [[one.kept(one.mu >= 0.5 * machine.min_segment_mu) for one in fields] for fields in current]
-        tighten(goals, problem, voxels, problem.seen(doses_of(plans, current, machine)))
+        if harden:
+            tighten(goals, problem, voxels, problem.seen(doses_of(plans, current, machine)))
     for fields in current:
         for one in fields:
             np.maximum(one.mu, machine.min_segment_mu, out=one.mu)

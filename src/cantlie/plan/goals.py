@@ -29,8 +29,10 @@ Dose = NDArray[np.float64]
 Weighted = SquaredOverdose | SquaredUnderdose | MaxDvh | MinDvh | MeanDeviation
 
 FIRST_PENALTY = 50.0
-MOST_PENALTY = 2e5
-PENALTY_STEP = 4.0
+MOST_PENALTY = 3e4
+PENALTY_STEP = 3.0
+MEAN_FACTOR = 20.0
+"""A mean is one number, where other rules add up what many voxels exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,17 @@ def rules_of_protocol(protocol: Protocol, targets: Sequence[PlanTarget], scheme:
 
 @dataclass(slots=True)
 class Goal:
-    """A rule together with the objective that works towards it, somewhat stricter than the rule."""
+    """A rule together with the objective that works towards it, somewhat stricter than the rule.
+
+    ``bias`` is what the metric is more in the delivered dose on the CT grid than in the optimiser's voxels; the
+    objective aims that much lower.
+    """
 
     rule: Rule
     objective: Weighted
+    volume_cc: float
+    margin: float
+    bias: float = 0.0
 
     def value(self, problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> float:
         """Return the metric in the doses of the optimiser."""
@@ -156,20 +165,40 @@ class Goal:
         dose = problem.scoped(self.rule.scope, seen_gy)
         return metric_value(self.rule.metric, dose[inside], volumes[inside], self.rule.prescription_gy)
 
+    @property
+    def scope(self) -> str:
+        """The dose that the rule is about."""
+        return self.rule.scope
+
+    @property
+    def seen_rule(self) -> Rule:
+        """The rule as it must hold in the optimiser's voxels."""
+        return replace(self.rule, limit=self.rule.limit - self.bias)
+
+    def learn(self, seen: float, delivered: float) -> None:
+        """Take note of what the metric was in the optimiser's voxels and on the CT grid, both in the final dose."""
+        largest = 0.1 * max(abs(self.rule.limit), 1.0)
+        self.bias = float(np.clip(delivered - seen, -largest, largest))
+        self.objective = _objective(
+            self.seen_rule, self.objective.voxels, self.volume_cc, self.objective.scale_gy, self.margin,
+            self.objective.weight,
+        )  # fmt: skip
+
 
 def goal_of_rule(rule: Rule, voxels: PlanningVoxels, scale_gy: float, margin: float) -> Goal:
     """Return the goal of a rule, with a share of its limit kept in reserve."""
     chosen = voxels.of(rule.structure)
     volume_cc = float(voxels.volumes_cc[rule.structure].sum())
-    objective = _objective(rule, chosen, volume_cc, scale_gy, margin)
-    return Goal(rule, objective)
+    penalty = FIRST_PENALTY * (MEAN_FACTOR if rule.metric.kind == "mean" else 1.0)
+    return Goal(rule, _objective(rule, chosen, volume_cc, scale_gy, margin, penalty), volume_cc, margin)
 
 
-def _objective(rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, margin: float) -> Weighted:
+def _objective(
+    rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, margin: float, weight: float
+) -> Weighted:
     metric = rule.metric
     at_most = rule.op.startswith("<")
     percent_gy = rule.prescription_gy / 100
-    weight = FIRST_PENALTY
     if metric.is_dose:
         limit = rule.limit if metric.unit == "Gy" else rule.limit * percent_gy
         if rule.kind == "normalisation":
@@ -180,9 +209,7 @@ def _objective(rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, 
         if metric.kind == "mean":
             bounds = (-np.inf, limit) if at_most else (limit, np.inf)
             return MeanDeviation(chosen, *bounds, weight, scale_gy)
-        if metric.kind == "max":
-            return (SquaredOverdose if at_most else SquaredUnderdose)(chosen, limit, weight, scale_gy)
-        if metric.kind == "min":
+        if metric.kind in ("max", "min"):
             return (SquaredOverdose if at_most else SquaredUnderdose)(chosen, limit, weight, scale_gy)
         share = metric.argument / volume_cc if metric.argument_unit == "cc" else metric.argument / 100
         share = min(share, 1.0)
@@ -194,10 +221,10 @@ def _objective(rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, 
     hot_limited = at_most == (metric.kind == "volume_at_dose")
     if metric.kind == "volume_below_dose":
         share = 1.0 - share
+    share = float(np.clip(share, 0.0, 1.0))
     if hot_limited:  # at most this share above the level
-        return MaxDvh(chosen, level * (1 - 0.3 * margin), max(share * (1 - 2 * margin), 0.0), weight, scale_gy)
-    share = min(share, 1.0)
-    return MinDvh(chosen, level * (1 + 0.2 * margin), share + (1 - share) * 0.5, weight, scale_gy)
+        return MaxDvh(chosen, level * (1 - 0.5 * margin), share * (1 - 2 * margin), weight, scale_gy)
+    return MinDvh(chosen, level * (1 + 0.3 * margin), share + (1 - share) * 0.4, weight, scale_gy)
 
 
 def quality_terms(
@@ -240,28 +267,11 @@ def quality_terms(
 
 
 def tighten(goals: Sequence[Goal], problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> bool:
-    """Raise the penalty of every goal whose rule does not hold with some reserve; say whether any was raised."""
+    """Raise the penalty of every goal whose rule does not hold; say whether any was raised."""
     raised = False
     for goal in goals:
         value = goal.value(problem, voxels, seen_gy)
-        reserve = 0.25 * abs(_aim(goal) - goal.rule.limit)
-        stricter = replace(goal.rule, limit=goal.rule.limit + (-reserve if goal.rule.op.startswith("<") else reserve))
-        if not stricter.met(value) and goal.objective.weight < MOST_PENALTY:
+        if not goal.seen_rule.met(value, 1e-3 * abs(goal.rule.limit)) and goal.objective.weight < MOST_PENALTY:
             goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
             raised = True
     return raised
-
-
-def _aim(goal: Goal) -> float:
-    """Return the value of the metric that the objective works towards, in the unit of the rule."""
-    objective, rule = goal.objective, goal.rule
-    if isinstance(objective, (MaxDvh, MinDvh)) and not rule.metric.is_dose:
-        share = objective.volume_share if rule.metric.kind == "volume_at_dose" else 1 - objective.volume_share
-        return 100 * share if rule.metric.unit == "%" else rule.limit
-    if isinstance(objective, (SquaredOverdose, SquaredUnderdose)):
-        aim = float(np.min(objective.limit_gy))
-    elif isinstance(objective, MeanDeviation):
-        aim = objective.upper_gy if np.isfinite(objective.upper_gy) else objective.lower_gy
-    else:
-        aim = objective.dose_gy
-    return aim if rule.unit == "Gy" else 100 * aim / rule.prescription_gy

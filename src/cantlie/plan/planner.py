@@ -19,9 +19,9 @@ from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_seg
 from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose, treatment_plan
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Log, Openings, optimise_fluence
-from cantlie.plan.goals import Goal, goal_of_rule, quality_terms, tighten
+from cantlie.plan.goals import MOST_PENALTY, PENALTY_STEP, Goal, goal_of_rule, quality_terms
 from cantlie.plan.normalise import best_factors, rounded_mu
-from cantlie.plan.problem import Problem, Term
+from cantlie.plan.problem import Problem
 from cantlie.plan.request import GoalOutcome, History, PlannedTarget, PlanningRequest, PlanningResult
 from cantlie.plan.segments import Segments
 from cantlie.plan.sequencing import sequence
@@ -70,16 +70,18 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     with work.timed("final dose"):
         final = _deliver(request, setup, segments, part(progress, 0.75, 0.8))
     for number in range(settings.feedback_rounds):
-        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
-        if not tighten(state.goals, state.problem, setup.voxels, final.in_voxels):
+        with work.timed("evaluation"):
+            outcomes = _judged(request, setup, final, promised)
+        if all(outcome.met for outcome in outcomes):
             break
+        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels, outcomes)
         rounds = settings.feedback_rounds
         start = 0.8 + 0.2 * number / rounds
         with work.timed("feedback"):
             segments = refine(
                 setup.plans, final.segments, state.problem, state.goals, setup.voxels, request.machine,
                 iterations=max(settings.aperture_iterations // 4, 10), rounds=1, stage="feedback", log=work.log,
-                prune=False, progress=part(progress, start, start + 0.1 / rounds),
+                prune=False, harden=False, progress=part(progress, start, start + 0.1 / rounds),
             )  # fmt: skip
         with work.timed("final dose"):
             final = _deliver(request, setup, segments, part(progress, start + 0.1 / rounds, start + 0.2 / rounds))
@@ -92,8 +94,7 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         with work.timed("final dose"):
             final = _deliver(request, setup, scaled, silent)
     with work.timed("evaluation"):
-        doses = doses_by_scope([target.name for target in request.targets], final.doses)
-        outcomes = judge_rules(setup.rules, setup.masks, request.density.grid, doses, promised)
+        outcomes = _judged(request, setup, final, promised)
     progress(1.0, "planned")
     return _result(work, setup, openings, final, factors, outcomes)
 
@@ -114,9 +115,9 @@ class _State:
             for rule in setup.rules
             if setup.voxels.holds(rule.structure)
         ]
-        terms = [Term(goal.rule.scope, goal.objective) for goal in goals]
-        terms += quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
-        return cls(Problem(tuple(target.name for target in request.targets), terms), goals, setup)
+        quality = quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
+        names = tuple(target.name for target in request.targets)
+        return cls(Problem(names, [*goals, *quality]), goals, setup)
 
     def metrics(self, doses_gy: Sequence[Dose]) -> dict[int, float]:
         """Return the metric of every rule that the optimiser sees, by the rule's position."""
@@ -125,9 +126,14 @@ class _State:
             for goal in self.goals
         }
 
-    def correct(self, optimiser_gy: Sequence[Dose], final_gy: Sequence[Dose]) -> None:
-        """Add to the optimiser's doses what the final dose found more or less."""
+    def correct(self, optimiser_gy: Sequence[Dose], final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> None:
+        """Learn from the final dose: what it is more or less in every voxel, and in every metric on the CT grid."""
         self.problem.offsets_gy = [final - own for final, own in zip(final_gy, optimiser_gy, strict=True)]
+        for goal in self.goals:
+            outcome = outcomes[self.setup.rules.index(goal.rule)]
+            goal.learn(goal.value(self.problem, self.setup.voxels, final_gy), outcome.delivered)
+            if not outcome.met:
+                goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +189,7 @@ def _refine_all(
     )
     for _ in range(settings.max_segments - round(FIRST_SHARE_OF_SEGMENTS * settings.max_segments)):
         segments = with_new_segments(setup.plans, segments, state.problem, request.machine, settings.max_segments)
-        segments = refine(setup.plans, segments, *common, iterations=6, rounds=1, prune=False, log=log)
+        segments = refine(setup.plans, segments, *common, iterations=6, rounds=1, prune=False, harden=False, log=log)
     return refine(setup.plans, segments, *common, iterations=half, rounds=2, log=log, progress=part(progress, 0.5, 1.0))
 
 
@@ -201,6 +207,13 @@ def _deliver(request: PlanningRequest, setup: Setup, segments: FieldSegments, pr
         doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step))
     points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
     return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
+
+
+def _judged(
+    request: PlanningRequest, setup: Setup, final: _Delivered, promised: dict[int, float]
+) -> tuple[GoalOutcome, ...]:
+    doses = doses_by_scope([target.name for target in request.targets], final.doses)
+    return judge_rules(setup.rules, setup.masks, request.density.grid, doses, promised)
 
 
 def _settable(segments: Segments, resolution: float, least: float) -> Segments:

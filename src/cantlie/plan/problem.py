@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,23 @@ COURSE = "course"
 """The scope of objectives on the sum of all plans."""
 
 
-@dataclass(slots=True)
-class Term:
+class Aimed(Protocol):
     """An objective and the dose it looks at: a plan by its target's name, or the course."""
+
+    @property
+    def scope(self) -> str:
+        """The dose that the objective looks at."""
+        ...
+
+    @property
+    def objective(self) -> Objective:
+        """The objective."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An objective and the dose it looks at."""
 
     scope: str
     objective: Objective
@@ -40,7 +55,7 @@ class Problem:
     """
 
     names: tuple[str, ...]
-    terms: list[Term]
+    terms: Sequence[Aimed]
     offsets_gy: list[Dose] = field(default_factory=list)
 
     def seen(self, doses_gy: Sequence[Dose]) -> list[Dose]:

@@ -44,7 +44,7 @@ class PlannerSettings:
     """
 
     voxel_mm: float = 5.0
-    max_voxels: int = 16000
+    max_voxels: int = 30000
     beamlet_mm: float | None = None
     dose_grid_mm: tuple[float, float, float] | None = None
     fluence_iterations: int = 160
