@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
 from cantlie.dose.attenuation import DEPTH_STEP_MM, terma
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import cones, further_cones
@@ -23,6 +25,8 @@ _FURTHER_SPACING_MM = 12.5
 _FURTHER_STEPS = 4
 _ELECTRON_MARGIN_MM = 18.0
 _LUNG_MARGIN_MM = 60.0
+_ELECTRON_SPACING_MM = 1.25
+_MOST_ELECTRON_VOXELS = 700_000
 _SOFTENING_STEP_MM = 5.0
 
 
@@ -59,50 +63,108 @@ def unit_dose(
         If the fluence map is not usable.
     """
     _check(field)
-    grid = patient.grid
-    geometry = field.geometry
-    fluence = field.fluence
-    values = np.asarray(fluence.values_mu, dtype=np.float64)
+    values = field.fluence.values_mu
     contaminated = model.electron_contamination > 0
-    total, near, far = (np.zeros(grid.shape, dtype=np.float32) for _ in range(3))
-    surface = np.zeros(grid.shape if contaminated else (1, 1, 1), dtype=np.float32)
+    total = np.zeros(patient.grid.shape, dtype=np.float32)
     if values.max() <= 0:
-        return total, surface if contaminated else None
-    pixel = fluence.pixel_mm
-    edge_x, edge_y = float(fluence.x_mm[0] - 0.5 * pixel), float(fluence.y_mm[0] - 0.5 * pixel)
-    integral = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
-    integral[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
-    reach = ndimage.distance_transform_edt(values <= 2e-4 * values.max(), sampling=pixel)
-    spacing = min(grid.spacing_mm)
-    rays = trace(
-        geometry, patient.density, grid, (edge_x, edge_x + pixel * values.shape[1]),
-        (edge_y, edge_y + pixel * values.shape[0]), spacing, spacing,
-    )  # fmt: skip
-    table = terma(model)
-    softening = np.ones(1)
-    if model.off_axis_attenuation:
-        softening = model.relative_attenuation(np.arange(0.0, 400.0, _SOFTENING_STEP_MM))
-    active = np.zeros(grid.shape, dtype=np.bool_)
-    release(
-        patient.density, np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm), geometry.source_mm, geometry.axes,
-        geometry.sad_mm, integral, edge_x, edge_y, pixel, reach, rays.depth_mm, *rays.first_mm, rays.pitch_mm,
-        rays.start_mm, rays.step_mm, table.gy_per_fluence, table.hardening, DEPTH_STEP_MM, softening,
-        _SOFTENING_STEP_MM, model.electron_contamination_depth_mm if contaminated else 0.0, _ELECTRON_MARGIN_MM,
-        _LUNG_MARGIN_MM, near, far, surface, active,
-    )  # fmt: skip
+        return total, np.zeros_like(total) if contaminated else None
+    beam = _Beam(patient, field, model)
+    near, far, surface, active = beam.released(patient.density, patient.grid)
     box = _bounding_box(active)
     if box is not None:
-        axes = geometry.axes
-        beam_axes = np.stack([axes[0], axes[1], -axes[2]])  # x, y of the collimator, z along the photons
-        primary, _ = cones(model)
-        inner = patient.density[box]
-        corner = grid.mm_from_index([run.start for run in box]) - geometry.source_mm
-        deposited = sweep(
-            primary, beam_axes, corner, inner, near[box], far[box], grid.spacing_mm, active[box], threads()
-        )
-        total[box] += deposited / inner
-        _add_scatter(patient, near, far, beam_axes, geometry.source_mm, model, total)
+        _add_electrons(patient, beam, near, far, active, box, total)
+        _add_scatter(patient, near, far, beam.axes, field.geometry.source_mm, model, total)
     return total, surface if contaminated else None
+
+
+class _Beam:
+    """A field's fluence and rays, ready to say what energy it releases on any grid inside a patient."""
+
+    def __init__(self, patient: Phantom, field: Field, model: BeamModel) -> None:
+        fluence = field.fluence
+        values = np.asarray(fluence.values_mu, dtype=np.float64)
+        self.model = model
+        self.geometry = field.geometry
+        self.pixel_mm = fluence.pixel_mm
+        self.edge_mm = (float(fluence.x_mm[0] - 0.5 * self.pixel_mm), float(fluence.y_mm[0] - 0.5 * self.pixel_mm))
+        self.integral = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+        self.integral[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+        self.reach_mm = ndimage.distance_transform_edt(values <= 2e-4 * values.max(), sampling=self.pixel_mm)
+        spacing = min(patient.grid.spacing_mm)
+        ranges = [(low, low + self.pixel_mm * n) for low, n in zip(self.edge_mm, values.shape[::-1], strict=True)]
+        self.rays = trace(self.geometry, patient.density, patient.grid, ranges[0], ranges[1], spacing, spacing)
+        axes = self.geometry.axes
+        self.axes = np.stack([axes[0], axes[1], -axes[2]])  # x, y of the collimator, z along the photons
+
+    def released(
+        self, density: NDArray[np.float32], grid: Grid
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Return energy released per mass (surface, deep mixture), electron fluence, voxels in electrons' reach."""
+        model, rays = self.model, self.rays
+        table = terma(model)
+        softening = np.ones(1)
+        if model.off_axis_attenuation:
+            softening = model.relative_attenuation(np.arange(0.0, 400.0, _SOFTENING_STEP_MM))
+        contaminated = model.electron_contamination > 0
+        near, far = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
+        surface = np.zeros(grid.shape if contaminated else (1, 1, 1), dtype=np.float32)
+        active = np.zeros(grid.shape, dtype=np.bool_)
+        release(
+            density, np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm), self.geometry.source_mm,
+            self.geometry.axes, self.geometry.sad_mm, self.integral, *self.edge_mm, self.pixel_mm, self.reach_mm,
+            rays.depth_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm, rays.step_mm, table.gy_per_fluence,
+            table.hardening, DEPTH_STEP_MM, softening, _SOFTENING_STEP_MM,
+            model.electron_contamination_depth_mm if contaminated else 0.0, _ELECTRON_MARGIN_MM, _LUNG_MARGIN_MM,
+            near, far, surface, active,
+        )  # fmt: skip
+        return near, far, surface, active
+
+
+def _add_electrons(
+    patient: Phantom,
+    beam: _Beam,
+    near: NDArray[np.float32],
+    far: NDArray[np.float32],
+    active: NDArray[np.bool_],
+    box: tuple[slice, slice, slice],
+    total: NDArray[np.float32],
+) -> None:
+    """Add the dose of the electrons that primary photons set free, on finer voxels where the beam is small."""
+    primary, _ = cones(beam.model)
+    grid, _ = patient.grid.crop(*_box_mm(patient.grid, box))
+    density, near, far, active = patient.density[box], near[box], far[box], active[box]
+    factor = max(1, math.ceil(max(grid.spacing_mm) / _ELECTRON_SPACING_MM - 1e-6))
+    while factor > 1 and np.count_nonzero(active) * factor**3 > _MOST_ELECTRON_VOXELS:
+        factor -= 1
+    if factor > 1:
+        density = _repeated(density, factor)
+        grid = _refined(grid, factor)
+        near, far, _, active = beam.released(density, grid)
+    corner = np.asarray(grid.origin_mm) - beam.geometry.source_mm
+    dose = sweep(primary, beam.axes, corner, density, near, far, grid.spacing_mm, active, threads())
+    dose /= density
+    if factor > 1:
+        nk, nj, ni = (n // factor for n in dose.shape)
+        dose = dose.reshape(nk, factor, nj, factor, ni, factor).mean(axis=(1, 3, 5))
+    total[box] += dose
+
+
+def _box_mm(grid: Grid, box: tuple[slice, slice, slice]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return (
+        grid.mm_from_index([run.start for run in box]),
+        grid.mm_from_index([run.stop - 1 for run in box]),
+    )
+
+
+def _refined(grid: Grid, factor: int) -> Grid:
+    dx, dy, dz = (s / factor for s in grid.spacing_mm)
+    x, y, z = grid.lower_mm + 0.5 * np.array([dx, dy, dz])
+    nk, nj, ni = (n * factor for n in grid.shape)
+    return Grid((nk, nj, ni), (dx, dy, dz), (float(x), float(y), float(z)))
+
+
+def _repeated(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    return values.repeat(factor, axis=0).repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _check(field: Field) -> None:
