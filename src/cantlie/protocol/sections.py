@@ -166,7 +166,8 @@ class Target(Section):
 class Split(Section):
     """How the liver is divided into halves and what happens where the two PTVs meet."""
 
-    method: Literal["anatomy", "couinaud", "volume_equal", "plane"] = "anatomy"
+    method: Literal["anatomy", "couinaud", "volume_equal", "lesion_aware", "plane"] = "anatomy"
+    lesion_shift_mm: NotNegative = 15.0
     plane_point_mm: tuple[float, float, float] | None = None
     plane_normal: tuple[float, float, float] | None = None
     right_fraction_prior: float = Field(default=0.62, gt=0, lt=1)

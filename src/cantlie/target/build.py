@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -82,7 +82,13 @@ class TargetResult:
 
 
 def build_targets(
-    regions: Regions, protocol: Protocol, *, body: str = "BODY", liver: str = "Liver", progress: Progress = silent
+    regions: Regions,
+    protocol: Protocol,
+    *,
+    only: Collection[str] = (),
+    body: str = "BODY",
+    liver: str = "Liver",
+    progress: Progress = silent,
 ) -> TargetResult:
     """Build the targets that a protocol asks for.
 
@@ -92,6 +98,8 @@ def build_targets(
         The patient's masks: the liver, lesions where the protocol's targets need them, landmarks where contoured.
     protocol
         What to build.
+    only
+        Ids of the targets to build, for a protocol that builds some on a second CT; all where empty.
     body
         PTVs are clipped to this region where it is present.
 
@@ -106,7 +114,8 @@ def build_targets(
     if lesions:
         new[ALL_LESIONS] = union(*(regions[name] for name in lesions))
     halves: HalfLivers | None = None
-    if any(target.recipe.endswith("half_liver") for target in protocol.targets) and protocol.split is not None:
+    wanted = tuple(target for target in protocol.targets if not only or target.id in only)
+    if any(target.recipe.endswith("half_liver") for target in wanted) and protocol.split is not None:
         progress(0.0, "dividing the liver")
         halves = divide_liver(regions, protocol.split, lesions=lesions, liver=liver)
         notes.extend(halves.notes)
@@ -119,8 +128,8 @@ def build_targets(
     else:
         notes.append(Note("the body is not contoured, so PTVs are not clipped to it", body))
     outside_cc: dict[str, float] = {}
-    for number, target in enumerate(protocol.targets):
-        progress(0.2 + 0.6 * number / len(protocol.targets), f"building {target.id}")
+    for number, target in enumerate(wanted):
+        progress(0.2 + 0.6 * number / len(wanted), f"building {target.id}")
         ctv = _ctv(known, target, halves, lesions, liver)
         ptv = expand(regions.grid, ctv, *target.ptv_margin_mm.lower_upper_mm())
         clipped = intersect(ptv, outer) if outer is not None else ptv
@@ -146,7 +155,7 @@ def build_targets(
             outside_cc[target.id],
             target.ptv_margin_mm,
         )
-        for target in protocol.targets
+        for target in wanted
     )
     return TargetResult(known, targets, halves, junction, lesions, MappingProxyType(volumes), tuple(notes))
 
@@ -184,9 +193,9 @@ def _junction(
     protocol: Protocol, regions: Regions, halves: HalfLivers | None, new: dict[str, Fractions]
 ) -> Junction | None:
     """Let the PTVs of both halves meet, and put them into the new regions."""
-    right = next((target.id for target in protocol.targets if target.recipe == "right_half_liver"), None)
-    left = next((target.id for target in protocol.targets if target.recipe == "left_half_liver"), None)
-    if halves is None or right is None or left is None or protocol.split is None:
+    right = next((target.id for target in protocol.targets if target.recipe == "right_half_liver"), "")
+    left = next((target.id for target in protocol.targets if target.recipe == "left_half_liver"), "")
+    if halves is None or right not in new or left not in new or protocol.split is None:
         return None
     junction = meet(regions.grid, new[right], new[left], halves.plane, protocol.split)
     new[right], new[left] = junction.right, junction.left
