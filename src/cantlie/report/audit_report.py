@@ -188,7 +188,8 @@ def _summary(result: AuditResult) -> Section:
 
 def _sentence(finding: Finding) -> str:
     tail = f" Most likely slip: {finding.slip}." if finding.slip else ""
-    return f"{finding.item} ({finding.place}): printed {finding.printed}; recomputed {finding.recomputed}.{tail}"
+    item = finding.item[:1].upper() + finding.item[1:]
+    return f"{item} ({finding.place}): printed {finding.printed}; recomputed {finding.recomputed}.{tail}"
 
 
 def _by_severity(findings: Iterable[Finding]) -> Section:

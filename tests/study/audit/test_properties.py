@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cantlie.statistics.association import pearson_chi2
 from cantlie.study.audit.audit import audit
+from cantlie.study.audit.checks.counts import count_candidates
 from cantlie.study.audit.checks.enumeration import reachable_pattern
 from cantlie.study.audit.load import claims_from_dict
 from cantlie.study.audit.printed import read_printed
@@ -67,6 +68,21 @@ def test_a_changed_count_is_found(table: tuple[list[str], list[list[int]], str],
     lines[2] = "|".join(cells)
     flagged = inconsistent(table=[{"place": "Table", "rows": "\n".join(lines)}])
     assert any(flag.startswith("total: V total") for flag in flagged)
+
+
+@QUICK
+@given(consistent_tables(), st.integers(2, 400))
+def test_a_wrong_p_value_is_found_unless_another_test_gives_it(
+    table: tuple[list[str], list[list[int]], str], step: int
+) -> None:
+    lines, counts, text = table
+    printed_p = read_printed(text)
+    wrong = read_printed(f"{(printed_p.value + step * printed_p.unit) % 1:.{printed_p.decimals}f}")
+    candidates = count_candidates(counts, ordered=True)
+    assume(not any(wrong.low - 1e-4 <= p <= wrong.high + 1e-4 for p in candidates.values()))
+    lines[1] = f"V | | | {wrong.text}"
+    flagged = inconsistent(table=[{"place": "Table", "rows": "\n".join(lines)}])
+    assert [flag.split(":")[0] for flag in flagged] == ["p-value"]
 
 
 @QUICK

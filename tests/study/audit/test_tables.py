@@ -63,6 +63,15 @@ def test_a_csv_without_indents_is_understood() -> None:
     assert [(variable.name, len(variable.rows)) for variable in table.variables] == [("Sex", 2), ("Age", 1)]
 
 
+@pytest.mark.parametrize("divider", [";", "\t"])
+def test_csv_may_have_semicolons_or_tabs(divider: str) -> None:
+    rows = [["Item", "A (n=10)", "B (n=10)"], ["Sex", "", ""], ["  m", "6 (60,0)", "5 (50,0)"], ["  f", "4", "5"]]
+    table = read_table("\n".join(divider.join(row) for row in rows))
+    percent = table.variables[0].rows[0].cells[0].percent
+    assert percent is not None
+    assert percent.value == 60.0
+
+
 def test_rows_with_their_own_p_are_independent() -> None:
     text = "site | A | B | p\nSites | | |\n  Bone | 3 | 4 | 0.7\n  Brain | 2 | 9 | 0.02\n"
     table = read_table(text, sizes={"A": 10, "B": 10})

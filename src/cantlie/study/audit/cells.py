@@ -17,7 +17,9 @@ _COUNT_PERCENT = re.compile(rf"^\s*(\d+)\s*[\(\[]\s*({_NUM})\s*%?\s*[\)\]]\s*$")
 _PERCENT_COUNT = re.compile(rf"^\s*({_NUM})\s*%?\s*[\(\[]\s*(\d+)\s*[\)\]]\s*$")
 _COUNT_COMMA = re.compile(rf"^\s*(\d+)\s*[,;]\s+({_NUM})\s*%\s*$")
 _MEAN_SD = re.compile(rf"^\s*({_NUM})\s*(?:±|\+/-|\+-)\s*({_NUM})\s*%?\s*$")
-_RANGE = re.compile(rf"^\s*({_NUM})\s*[\(\[][^\d)\]−+.-]*({_NUM})\s*(?:-|–|—|to|,|;)\s*({_NUM})[^\d)\]]*[\)\]]\s*$")
+_RANGE = re.compile(
+    rf"^\s*({_NUM})\s*[\(\[][^\d)\]−+.-]*({_NUM})\s*(?:-|–|—|to|;|,(?=\s))\s*({_NUM})[^\d)\]]*[\)\]]\s*$"
+)
 _MEAN_BRACKET = re.compile(rf"^\s*({_NUM})\s*[\(\[]\s*(?:SD\s*)?({_NUM})\s*[\)\]]\s*$")
 
 

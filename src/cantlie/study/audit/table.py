@@ -85,7 +85,7 @@ def read_table(
     independent: bool = False,
     alpha: float = 0.05,
 ) -> PrintedTable:
-    """Read a table whose cells are divided by ``|``, or a CSV text.
+    """Read a table whose cells are divided by ``|``, or a CSV text (with commas, semicolons or tabs).
 
     The first line names the columns. A column named ``p`` holds p-values; a column named ``total``, ``all`` or
     ``overall`` holds the sum of the groups; every other column is a group. Group sizes come from ``sizes`` or from
@@ -227,7 +227,9 @@ def split_rows(text: str, where: str = "", first_line: int = 1) -> list[RawRow]:
             rows.append(RawRow(label.strip(), indented, pieces[1:], first_line + offset))
         return rows
     try:
-        reader = csv.reader(io.StringIO(text), strict=True)
+        first = text.lstrip("\n").split("\n", 1)[0]
+        divider = max(",;\t", key=first.count)
+        reader = csv.reader(io.StringIO(text), strict=True, delimiter=divider)
         for pieces in reader:
             if not any(piece.strip() for piece in pieces):
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from cantlie.radiobiology.linear_quadratic import bed_gy, eqd2_from_bed_gy
 from cantlie.study.audit.claims import Fractionation, Phase
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
@@ -90,7 +91,7 @@ def _effect(claim: Fractionation, line: int) -> Iterator[Finding]:
     for name, printed in (("BED", claim.bed), ("EQD2", claim.eqd2)):
         if printed is None:
             continue
-        value = _bed(fractions, per_fraction, claim.alpha_beta) / (1 if name == "BED" else 1 + 2 / claim.alpha_beta)
+        value = _effect_of(name, fractions, per_fraction, claim.alpha_beta)
         yield _finding(
             claim,
             name,
@@ -118,19 +119,22 @@ def _course(claim: Fractionation) -> tuple[int, float] | None:
 
 
 def _bed(fractions: int, per_fraction: float, alpha_beta: float) -> float:
-    return fractions * per_fraction * (1 + per_fraction / alpha_beta)
+    return float(bed_gy(per_fraction, fractions, alpha_beta))
+
+
+def _effect_of(name: str, fractions: int, per_fraction: float, alpha_beta: float) -> float:
+    bed = _bed(fractions, per_fraction, alpha_beta)
+    return bed if name == "BED" else float(eqd2_from_bed_gy(bed, alpha_beta))
 
 
 def _effect_slip(printed: Printed, fractions: int, per_fraction: float, alpha_beta: float, name: str) -> str:
     for other in _OTHER_ALPHA_BETA:
-        value = _bed(fractions, per_fraction, other)
-        if other != alpha_beta and printed.agrees(value / (1 if name == "BED" else 1 + 2 / other)):
+        if other != alpha_beta and printed.agrees(_effect_of(name, fractions, per_fraction, other)):
             return f"another α/β: {other:g} Gy gives {printed.text}"
     if printed.agrees(fractions * per_fraction):
         return "the physical dose stands in place of the biological one"
     for count in range(max(1, fractions - 5), fractions + 6):
-        value = _bed(count, per_fraction, alpha_beta) / (1 if name == "BED" else 1 + 2 / alpha_beta)
-        if count != fractions and printed.agrees(value):
+        if count != fractions and printed.agrees(_effect_of(name, count, per_fraction, alpha_beta)):
             return f"{count} fractions give {printed.text}"
     return ""
 
