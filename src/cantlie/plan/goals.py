@@ -224,7 +224,7 @@ def _objective(
     share = float(np.clip(share, 0.0, 1.0))
     if hot_limited:  # at most this share above the level
         return MaxDvh(chosen, level * (1 - 0.5 * margin), share * (1 - 2 * margin), weight, scale_gy)
-    return MinDvh(chosen, level * (1 + 0.3 * margin), share + (1 - share) * 0.4, weight, scale_gy)
+    return MinDvh(chosen, level * (1 + 0.3 * margin), share + (1 - share) * 0.5, weight, scale_gy)
 
 
 def quality_terms(

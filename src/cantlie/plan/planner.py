@@ -41,8 +41,9 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     2. Fluence of all beams of all plans: the protocol's rules as penalties that tighten until they hold, on each plan's
        own dose and on the sum; then uniform targets, steep fall-off and sparing.
     3. Leaf sequences, refined by the gradient of the same objectives.
-    4. Collapsed-cone dose of the segments; what it finds more or less than the optimiser is added to the optimiser's
-       dose and the segments are refined again, until the rules hold in the delivered dose.
+    4. Collapsed-cone dose of the segments, before and after the refinement; what it finds more or less than the
+       optimiser is added to the optimiser's dose, what metrics on the CT grid are more or less to the goals, and the
+       segments are refined again until the rules hold in the delivered dose.
     5. If a rule is still broken, the factors of the plans that break the rules least.
 
     Rules that contradict each other do not fail: each broken rule is a note that says by how much.
@@ -65,8 +66,11 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         promised = state.metrics([plan.dose_gy(fields) for plan, fields in zip(setup.plans, openings, strict=True)])
     with work.timed("sequencing"):
         segments = _sequence_all(request, setup, openings, part(progress, 0.5, 0.55))
+    with work.timed("final dose"):
+        final = _deliver(request, setup, segments, part(progress, 0.55, 0.6))
+        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
     with work.timed("apertures"):
-        segments = _refine_all(request, setup, state, segments, work.log, part(progress, 0.55, 0.75))
+        segments = _refine_all(request, setup, state, final.segments, work.log, part(progress, 0.6, 0.75))
     with work.timed("final dose"):
         final = _deliver(request, setup, segments, part(progress, 0.75, 0.8))
     for number in range(settings.feedback_rounds):
@@ -74,13 +78,14 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
             outcomes = _judged(request, setup, final, promised)
         if all(outcome.met for outcome in outcomes):
             break
-        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels, outcomes)
+        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
+        state.learn(final.in_voxels, outcomes)
         rounds = settings.feedback_rounds
         start = 0.8 + 0.2 * number / rounds
         with work.timed("feedback"):
             segments = refine(
                 setup.plans, final.segments, state.problem, state.goals, setup.voxels, request.machine,
-                iterations=max(settings.aperture_iterations // 4, 10), rounds=1, stage="feedback", log=work.log,
+                iterations=max(settings.aperture_iterations // 3, 10), rounds=1, stage="feedback", log=work.log,
                 prune=False, harden=False, progress=part(progress, start, start + 0.1 / rounds),
             )  # fmt: skip
         with work.timed("final dose"):
@@ -126,9 +131,12 @@ class _State:
             for goal in self.goals
         }
 
-    def correct(self, optimiser_gy: Sequence[Dose], final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> None:
-        """Learn from the final dose: what it is more or less in every voxel, and in every metric on the CT grid."""
+    def correct(self, optimiser_gy: Sequence[Dose], final_gy: Sequence[Dose]) -> None:
+        """Add to the optimiser's doses what the final dose found more or less in every voxel."""
         self.problem.offsets_gy = [final - own for final, own in zip(final_gy, optimiser_gy, strict=True)]
+
+    def learn(self, final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> None:
+        """Learn how every metric differs between voxels and CT grid, and work harder on rules that are broken."""
         for goal in self.goals:
             outcome = outcomes[self.setup.rules.index(goal.rule)]
             goal.learn(goal.value(self.problem, self.setup.voxels, final_gy), outcome.delivered)
