@@ -64,7 +64,7 @@ def test_dvh__against_eclipse(
     maximum = float(dose_gy[np.flatnonzero(percent > 0)[-1]])
     assert ours.volume_cc == pytest.approx(table.volume_cc, rel=0.02)
     assert ours.mean_gy == pytest.approx(mean, rel=0.005)
-    # The left femoral head ends in a steep gradient: there our contours have thickness and Eclipse's surface is rounded.
-    tolerance = 0.02 if name == "FemoralHeadLt" else 0.005
+    # The left femoral head ends in a steep gradient (0.4 Gy per mm): our end slices have thickness, Eclipse's have not.
+    tolerance = 0.03 if name == "FemoralHeadLt" else 0.005
     # The last row above 0 % stands up to one step of the table below the maximum.
     assert maximum * (1 - tolerance) - step <= ours.max_gy <= (maximum + step) * (1 + tolerance)

@@ -1,0 +1,168 @@
+"""The report of a planned case: complete, self-contained, honest about what is missing, without names."""
+
+import importlib.util
+import re
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from cantlie.core import Grid, Volume
+from cantlie.report.case_pages import document_of_case, render_html, with_colours, write_case_report
+from cantlie.report.case_report import CaseReport, StructureView
+from cantlie.report.document import Table
+from cantlie.report.dvh_figure import on_white
+from cantlie.report.isodose_figure import isodose_colours, view_of
+from cantlie.report.slices import Slice, take
+
+
+def _fixture() -> ModuleType:
+    path = Path(__file__).with_name("case_fixture.py")
+    specification = importlib.util.spec_from_file_location("case_fixture", path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["case_fixture"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def report() -> CaseReport:
+    module = _fixture()
+    return module.make_report(*module.phantom())
+
+
+@pytest.fixture(scope="module")
+def folder(report: CaseReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("report")
+    write_case_report(report, target)
+    return target
+
+
+def test_all_files_are_there(folder: Path) -> None:
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
+    names = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert names == {
+        "targets",
+        "isodose-course",
+        "isodose-ptv1",
+        "isodose-ptv2",
+        "dvh-course",
+        "dvh-ptv1",
+        "dvh-ptv2",
+        "fluence-ptv1",
+        "fluence-ptv2",
+        "calendar",
+    }
+    assert names == {path.stem for path in (folder / "figures").glob("*.png")}
+
+
+def test_html_holds_everything_and_fetches_nothing(folder: Path, report: CaseReport) -> None:
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'src="([^"]{0,24})', html)
+    assert len(sources) == 10
+    assert all(source.startswith("data:image/") for source in sources)
+    assert not re.findall(r"<(?:script|link|iframe)", html)
+    assert all(len(alt) > 10 for alt in re.findall(r'<img [^>]*alt="([^"]*)"', html))
+    for word in (
+        "Research use only",
+        "Stomach",
+        "D0.03cc",
+        "EQD2 (α/β = 2.5 Gy)",
+        "2026-01-05",
+        "Methods",
+        "IEC 61217",
+    ):
+        assert word in html
+    text = re.sub(r"<[^>]+>", " ", re.sub(r'src="[^"]+"', "", html))
+    assert " nan" not in text.lower() and " None" not in text
+
+
+def test_every_constraint_has_its_verdict_in_the_table(report: CaseReport) -> None:
+    document = document_of_case(report)
+    tables = [b for s in document.sections for b in s.blocks if isinstance(b, Table) and b.caption == "Organs at risk"]
+    assert len(tables) == 1
+    assert len(tables[0].rows) == len(report.constraints) == 6
+
+
+def test_a_bare_case_can_be_reported(report: CaseReport, tmp_path: Path) -> None:
+    """One plan, no targets view, no calendar, no biology: chapters without content are left out."""
+    bare = replace(
+        report,
+        plans=report.plans[:1],
+        targets=None,
+        sessions=(),
+        biology=(),
+        ntcp=(),
+        checks=(),
+        notes=(),
+        coverage=(),
+        constraints=(),
+        course_indices=(),
+        protocol_choices=(),
+        citations=(),
+        attributions=(),
+        provenance=(),
+    )
+    titles = [section.title for section in document_of_case(bare).sections]
+    assert "Course" not in titles and "Biological effect" not in titles and "Rules of the protocol" not in titles
+    render_html(bare, tmp_path / "bare.html")
+    assert (tmp_path / "bare.html").stat().st_size > 100_000
+
+
+def test_failed_rules_are_named_at_the_top(report: CaseReport) -> None:
+    failed = [r for r in report.constraints if r.verdict == "fail"]
+    assert failed, "the invented dose breaks a limit"
+    text = str(document_of_case(report).lead)
+    assert "Not every rule of the protocol is met" in text
+    assert all(r.metric in text for r in failed)
+
+
+def test_slices_follow_radiological_convention() -> None:
+    grid = Grid((3, 4, 5), (1.0, 2.0, 3.0), (-2.0, -3.0, -3.0))
+    z, y, x = np.meshgrid(grid.z_mm, grid.y_mm, grid.x_mm, indexing="ij")
+    axial = take(Volume(grid, x + 10 * y), Slice("axial", 0.0))
+    assert axial is not None
+    # x grows to the patient's left and to the right of the image: the patient's right is on the left.
+    np.testing.assert_allclose(axial.values, axial.horizontal_mm[None] + 10 * axial.vertical_mm[:, None])
+    assert Slice("axial", 0).letters == ("R", "L", "A", "P") and Slice("axial", 0).downwards
+    coronal = take(Volume(grid, x + 10 * z), Slice("coronal", 1.0))
+    assert coronal is not None
+    np.testing.assert_allclose(coronal.values, coronal.horizontal_mm[None] + 10 * coronal.vertical_mm[:, None])
+    assert Slice("coronal", 0).letters == ("R", "L", "S", "I") and not Slice("coronal", 0).downwards
+    sagittal = take(Volume(grid, y + 10 * z), Slice("sagittal", 0.5))
+    assert sagittal is not None
+    np.testing.assert_allclose(sagittal.values, sagittal.horizontal_mm[None] + 10 * sagittal.vertical_mm[:, None])
+    assert Slice("sagittal", 0).letters == ("A", "P", "S", "I")
+    assert take(Volume(grid, x), Slice("axial", 99.0)) is None
+    between = take(Volume(grid, z), Slice("axial", 1.2))
+    assert between is not None
+    np.testing.assert_allclose(between.values, 1.2)
+
+
+def test_the_view_is_centred_on_the_targets(report: CaseReport) -> None:
+    view = view_of(report.ct, report.structures)
+    assert min(abs(report.ct.grid.z_mm - view.point_mm[2])) < 1e-6
+    lower, upper = np.array(view.lower_mm), np.array(view.upper_mm)
+    assert (lower < view.point_mm).all() and (upper > view.point_mm).all()
+
+
+def test_colours_can_be_told_apart_and_read_on_white() -> None:
+    grid = Grid((1, 1, 1), (1, 1, 1), (0, 0, 0))
+    mask = Volume(grid, np.ones((1, 1, 1), dtype=np.float32))
+    views = with_colours([StructureView(f"S{n}", mask) for n in range(12)] + [StructureView("PTV", mask, "target")])
+    assert len({view.colour for view in views}) == 13
+    assert on_white("#ffffff") != "#ffffff"
+    assert on_white("#0072b2") == "#0072b2"
+    assert len(set(isodose_colours([50, 70, 80, 90, 95, 100, 107]))) == 7
+    assert len(set(isodose_colours([90, 95, 100]))) == 3
+
+
+def test_no_patient_attribute_has_a_place(report: CaseReport) -> None:
+    fields = set(CaseReport.__dataclass_fields__)
+    assert not {name for name in fields if "name" in name or "birth" in name or "patient_id" in name}
+    assert isinstance(report.created, datetime)
