@@ -44,10 +44,9 @@ class Volume:
         index = self.grid.index_from_mm(points_mm)
         top = np.asarray(self.grid.shape) - 1
         inside = ((index >= -0.5 - 1e-9) & (index <= top + 0.5 + 1e-9)).all(axis=-1)
-        clamped = np.clip(index, 0, top)
-        result = ndimage.map_coordinates(
-            np.asarray(self.values, dtype=np.float64), np.moveaxis(clamped, -1, 0), order=1, mode="nearest"
-        )
+        clamped = np.clip(index, 0, top).reshape(-1, 3)
+        values = np.asarray(self.values, dtype=np.float64)
+        result = ndimage.map_coordinates(values, clamped.T, order=1, mode="nearest").reshape(inside.shape)
         return np.where(inside, result, outside)
 
     def resample(self, grid: Grid, *, outside: float = 0.0) -> Volume:
