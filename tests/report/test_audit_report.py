@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_results_hold_every_check_with_its_verdict(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     fields = {"verdict", "printed", "recomputed", "method", "severity", "place", "check", "item", "study"}
-    assert results["summary"]["checks"] == len(results["checks"]) == 100
+    assert results["summary"]["checks"] == len(results["checks"]) == 102
     assert all(fields <= set(row) for row in results["checks"])
     assert {row["verdict"] for row in results["checks"]} == {"consistent", "inconsistent", "not recomputable"}
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def test_results_hold_every_check_with_its_verdict(folder: Path) -> None:
 def test_tables_are_csv(folder: Path) -> None:
     with (folder / "tables" / "findings.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 100
+    assert len(rows) == 102
     assert any(row["slip"] for row in rows)
     with (folder / "tables" / "p_values.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 5

@@ -100,6 +100,19 @@ def test_t_tests_allow_for_the_rounding_of_means() -> None:
     assert "20 for 2.0" in only(comparison=[{"means": lost, "p": ">0.05"}]).slip
 
 
+def test_analysis_of_variance_allows_for_rounding() -> None:
+    groups = [{"n": 10, "mean": mean, "sd": "3"} for mean in ("50", "51", "52")]
+    assert only(comparison=[{"means": groups, "p": "0.341"}]).verdict == "consistent"
+    assert only(comparison=[{"means": groups, "p": "0.450"}]).verdict == "consistent"
+    assert only(comparison=[{"means": groups, "p": "0.010"}]).verdict == "inconsistent"
+
+
+def test_exchanged_limits_are_told_and_end_the_check() -> None:
+    assert "exchanged" in only(ratio=[{"estimate": "0.5", "ci": ["0.8", "0.4"], "p": "0.01"}]).slip
+    assert only(difference=[{"estimate": "1", "ci": ["3", "-1"]}]).verdict == "inconsistent"
+    assert only(survival=[{"endpoint": "OS", "median": "9", "ci": ["12", "6"]}]).severity == "major"
+
+
 def test_mcnemar_is_inverted_for_the_discordant_pairs() -> None:
     assert discordant_totals(75, 73, 135, read_printed("0.902")) == [66]
     assert discordant_totals(37, 47, 135, read_printed("0.268")) == [66]

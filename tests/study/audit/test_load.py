@@ -40,6 +40,12 @@ def test_a_wrong_claims_file_names_line_and_field(old: str, new: str, words: lis
         assert word in sentence
 
 
+def test_impossible_rates_are_refused() -> None:
+    text = 'id = "x"\n[[survival]]\nplace = "Text"\nendpoint = "OS"\nrates = { "12" = 110 }\n'
+    assert "line 2" in message_of(text)
+    assert "between 0 and 100" in message_of(text)
+
+
 def test_a_wrong_table_row_names_its_line_in_the_file() -> None:
     text = "id = \"x\"\n[[table]]\nplace = \"Table 1\"\nrows = '''\nitem | A | p\nx | 1 | soon\n'''\n"
     assert "my.toml, line 6, row 'x', column p" in message_of(text)

@@ -139,6 +139,9 @@ class Survival(Claim):
                 float(key)
             except ValueError:
                 raise ValueError(f"the time '{key}' is no number of months") from None
+        for months, rate in self.rates.items():
+            if not 0 <= rate.value <= 100:
+                raise ValueError(f"the rate at {months} months is {rate.text}; rates are percent between 0 and 100")
         if self.events is not None and self.n is not None and self.events > self.n:
             raise ValueError(f"events ({self.events}) exceed the number of patients ({self.n})")
         return self

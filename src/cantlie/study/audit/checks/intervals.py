@@ -33,6 +33,9 @@ def check_intervals(loaded: LoadedClaims) -> Iterator[Finding]:
 def ratio_findings(claim: Ratio, alpha: float = 0.05, line: int = 0) -> Iterator[Finding]:
     """A ratio is the geometric middle of its interval; its p follows from both (Wald)."""
     low, high = claim.ci
+    if low.value > high.value:
+        yield _reversed("hazard-ratio", claim.place, claim.what or "ratio", claim.estimate, claim.ci, line)
+        return
     if low.value <= 0 or high.value <= 0 or claim.estimate.value <= 0:
         yield Finding(
             "hazard-ratio",
@@ -57,7 +60,7 @@ def ratio_findings(claim: Ratio, alpha: float = 0.05, line: int = 0) -> Iterator
     yield Finding(
         "hazard-ratio",
         claim.place,
-        f"{claim.what}: estimate in its interval",
+        f"{claim.what or 'estimate'}: estimate in its interval",
         _shown(claim.estimate, claim.ci),
         f"geometric middle {rounded(middle)}",
         "the estimate is the geometric mean of its limits",
@@ -74,12 +77,15 @@ def ratio_findings(claim: Ratio, alpha: float = 0.05, line: int = 0) -> Iterator
 def difference_findings(claim: Difference, alpha: float = 0.05, line: int = 0) -> Iterator[Finding]:
     """An estimate on a linear scale is the middle of its interval; its p follows from both (Wald)."""
     low, high = claim.ci
+    if low.value > high.value:
+        yield _reversed("interval", claim.place, claim.what or "difference", claim.estimate, claim.ci, line)
+        return
     scale = _Scale(claim.estimate.low, claim.estimate.high, low.low, low.high, high.low, high.high)
     fits = scale.symmetric()
     yield Finding(
         "interval",
         claim.place,
-        f"{claim.what}: estimate in its interval",
+        f"{claim.what or 'estimate'}: estimate in its interval",
         _shown(claim.estimate, claim.ci),
         f"middle {rounded((low.value + high.value) / 2)}",
         "the estimate is the middle of its limits",
@@ -146,7 +152,7 @@ def _p_finding(check: Check, claim: Ratio | Difference, scale: _Scale, null: flo
     return Finding(
         check,
         claim.place,
-        f"{claim.what}: p from the interval",
+        f"{claim.what or 'estimate'}: p from the interval",
         f"{_shown(claim.estimate, claim.ci)}, p {sign}{claim.p.text}",
         f"p {rounded(low, 3)} to {rounded(high, 3)}" if rounded(low, 3) != rounded(high, 3) else f"p {rounded(low, 3)}",
         "Wald test from the estimate and the width of its interval, within their rounding",
@@ -197,6 +203,8 @@ def interval_finding(
 ) -> Finding:
     """Judge an estimate against its interval: inside always, in the middle where the convention says so."""
     low, high = ci
+    if low.value > high.value:
+        return _reversed("interval", place, item, estimate, ci, line)
     inside = low.low <= estimate.high and estimate.low <= high.high
     symmetric = _is_symmetric(estimate, ci)
     fits = inside and (symmetric or not expects_symmetry)
@@ -271,6 +279,21 @@ def _standard_error(claim: Survival, rate: Printed, ci: Interval, name: str, lin
         "consistent" if fits else "inconsistent",
         "" if fits else "warning",
         source=CI_SOURCE,
+        line=line,
+    )
+
+
+def _reversed(check: Check, place: str, item: str, estimate: Printed, ci: Interval, line: int) -> Finding:
+    return Finding(
+        check,
+        place,
+        f"{item}: limits",
+        _shown(estimate, ci),
+        "the lower limit is above the upper one",
+        "order of the limits",
+        "inconsistent",
+        "major",
+        slip="the limits are exchanged, or a digit is wrong",
         line=line,
     )
 

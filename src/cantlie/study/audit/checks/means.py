@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,8 +41,7 @@ class MeanComparison:
     def limits(self) -> dict[str, tuple[float, float]]:
         """Return the smallest and largest p that values rounding to the printed ones can give."""
         if len(self.groups) != 2:
-            value = self.candidates()[ANOVA]
-            return {ANOVA: (value, value)}
+            return {ANOVA: self._anova_limits()}
         a, b = self.groups
         nearest = max(0.0, abs(a.mean.value - b.mean.value) - (a.mean.unit + b.mean.unit) / 2)
         farthest = abs(a.mean.value - b.mean.value) + (a.mean.unit + b.mean.unit) / 2
@@ -59,6 +57,16 @@ class MeanComparison:
             ]
             found[name] = (min(tight), max(wide))
         return found
+
+    def _anova_limits(self) -> tuple[float, float]:
+        """The largest F is at a corner of the rounded means; the smallest brings them as near together as can be."""
+        total = sum(g.n for g in self.groups)
+        grand = sum(g.n * g.mean.value for g in self.groups) / total
+        small = [max(g.sd.low, 0.0) for g in self.groups]
+        corners = itertools.product(*[(g.mean.low, g.mean.high) for g in self.groups])
+        least = min(_anova([(g.n, m, sd) for g, m, sd in zip(self.groups, c, small, strict=True)]) for c in corners)
+        near = [(g.n, min(max(grand, g.mean.low), g.mean.high), g.sd.high) for g in self.groups]
+        return least, _anova(near)
 
     def judge(
         self, printed: Printed, text: str, where: tuple[str, str, int], alpha: float, named: tuple[str, ...]
@@ -146,4 +154,6 @@ def _anova(groups: list[tuple[int, float, float]]) -> float:
     grand = sum(n * mean for n, mean, _ in groups) / total
     between = sum(n * (mean - grand) ** 2 for n, mean, _ in groups) / (len(groups) - 1)
     within = sum((n - 1) * sd**2 for n, _, sd in groups) / (total - len(groups))
-    return float(stats.f.sf(between / within, len(groups) - 1, total - len(groups))) if within else math.nan
+    if within == 0:
+        return 1.0 if between == 0 else 0.0
+    return float(stats.f.sf(between / within, len(groups) - 1, total - len(groups)))

@@ -94,7 +94,7 @@ def possible_count(percent: Printed, of: int, place: str, item: str, line: int) 
         return Finding(
             "grim", place, item, f"{percent.text} of {of}", found, method, "consistent", source=source, line=line
         )
-    below = max((k for k in range(of + 1) if 100 * k / of < percent.value), default=0)
+    below = max((k for k in range(of) if 100 * k / of < percent.value), default=0)
     near = f"{below}/{of} = {rounded(100 * below / of)}%, {below + 1}/{of} = {rounded(100 * (below + 1) / of)}%"
     cut = [k for k in range(of + 1) if percent.truncates(100 * k / of)]
     slip = (
