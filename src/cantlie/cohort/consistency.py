@@ -160,6 +160,8 @@ def _after_death(tables: Mapping[str, CheckedTable]) -> Iterator[Problem]:
         return
     events = tables["events"].frame
     death = events[events["kind"].eq("death")].drop_duplicates("patient_id").set_index("patient_id")["date"]
+    if death.empty:
+        return
     for name in ("events", "assessments", "measurements", "labs", "toxicities"):
         if name not in tables:
             continue

@@ -69,11 +69,11 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     notes += cox_notes
     made_tables = (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data))
     tables += [made for made in (*made_tables, incidence_table(data)) if made is not None]
-    matched_tables, matching_notes = matching_tables(data)
+    matched_tables, love, matching_notes = matching_tables(data)
     tables += matched_tables
     notes += matching_notes
     progress(0.8, "figures")
-    figures = [figure for spec in study.figures if (figure := _figure(data, spec, points)) is not None]
+    figures = [figure for spec in study.figures if (figure := _figure(data, spec, points, love)) is not None]
     notes += data.notes + list(data.order_notes())
     progress(1.0, "done")
     analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
@@ -91,7 +91,9 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     )
 
 
-def _figure(data: Analysed, spec: FigureSpec, points: tuple[object, ...]) -> StudyFigure | None:
+def _figure(
+    data: Analysed, spec: FigureSpec, points: tuple[object, ...], love: tuple[dict[str, object], ...]
+) -> StudyFigure | None:
     new = "not in the paper" in spec.title
     if spec.kind == "km":
         return km_figure(data, spec)
@@ -109,6 +111,8 @@ def _figure(data: Analysed, spec: FigureSpec, points: tuple[object, ...]) -> Stu
         return StudyFigure(spec, points=tuple(rows), in_paper=not new)
     if spec.kind == "forest":
         return StudyFigure(spec, points=tuple(p for p in points if isinstance(p, dict)), in_paper=not new)
+    if spec.kind == "love" and "matched" not in data.study.sets:
+        return StudyFigure(spec, points=love, in_paper=not new) if love else None
     if spec.kind == "love":
         table = balance_table(data)
         if table is None:

@@ -18,15 +18,22 @@ from cantlie.study.results import StudyCell, StudyTable
 BALANCED = 0.1
 
 
-def matching_tables(data: Analysed) -> tuple[list[StudyTable], tuple[Note, ...]]:
+def matching_tables(
+    data: Analysed,
+) -> tuple[list[StudyTable], tuple[dict[str, object], ...], tuple[Note, ...]]:
     """Match again (nearest, 0.2 SD of the logit, without replacement) and compare with the paper's own pairs.
 
     Hazard ratios are those of treatment alone: before matching, in the paper's pairs, in the new pairs (standard errors
     clustered by pair), and with overlap weights.
+
+    Returns
+    -------
+    tables, points, notes
+        The points are standardised differences before and after the new matching, for a love plot.
     """
     spec = data.study.matching
     if spec is None:
-        return [], ()
+        return [], (), ()
     covariates = pd.DataFrame({name: data.variable(name) for name in spec.covariates})
     complete = covariates.notna().all(axis=1).to_numpy()
     treated = (data.variable(spec.treatment) == spec.treated).to_numpy()
@@ -39,7 +46,7 @@ def matching_tables(data: Analysed) -> tuple[list[StudyTable], tuple[Note, ...]]
         model = propensity_score(z, x)
         pairs = match(z, model.linear, caliper=spec.caliper, ratio=spec.ratio)
     except StatisticsError as error:
-        return [], (*notes, Note(error.sentence(), "matching"))
+        return [], (), (*notes, Note(error.sentence(), "matching"))
     rows_of = np.flatnonzero(complete)
     after = balance(z, all_levels(x), weights=pairs.weight)
     endpoint = data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
@@ -110,7 +117,12 @@ def matching_tables(data: Analysed) -> tuple[list[StudyTable], tuple[Note, ...]]
         ),
         in_paper=False,
     )
-    return [table], tuple(notes)
+    adjusted = after.before if after.after is None else after.after
+    points: tuple[dict[str, object], ...] = tuple(
+        {"label": term, "before matching": float(before), "matched again": float(new)}
+        for term, before, new in zip(after.terms, after.before, adjusted, strict=True)
+    )
+    return [table], points, tuple(notes)
 
 
 def _worst(smd: NDArray[np.float64] | None) -> str:

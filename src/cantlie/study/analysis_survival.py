@@ -21,6 +21,7 @@ from cantlie.study.results import CurveGroup, StudyCell, StudyFigure, StudyTable
 
 _EMPTY = StudyCell("")
 _FEW_EVENTS = 10
+_INFINITE_SE = 50.0  # of a log hazard ratio: a level without events
 
 
 def survival_table(data: Analysed) -> StudyTable | None:
@@ -193,7 +194,7 @@ def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, obj
     if spec is None:
         return None, (), ()
     rows, points, notes = [], [], []
-    multi = [term for term in spec.terms if term.multi_hr is not None]
+    multi = [term for term in spec.terms if term.multivariable or term.multi_hr is not None]
     both = {ties: _fit(data, multi, spec.endpoint, spec.set, ties) for ties in ("breslow", "efron")} if multi else {}
     proportional = _proportional(both.get("efron"))
     for variable in dict.fromkeys(term.variable for term in spec.terms):
@@ -249,11 +250,12 @@ def _fit(data: Analysed, terms: list[CoxTerm], endpoint: str, set_name: str, tie
     if np.ptp(x, axis=0).min() == 0:
         return None
     try:
-        return cox(
+        model = cox(
             time, status == 1, x, ties="breslow" if ties == "breslow" else "efron", names=[t.label for t in terms]
         )
     except StatisticsError:
         return None
+    return model if float(np.max(model.se)) < _INFINITE_SE else None
 
 
 def _proportional(model: CoxModel | None) -> list[float] | None:

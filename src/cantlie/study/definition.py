@@ -173,6 +173,7 @@ class CoxTerm(_Strict):
     hr: float | None = None
     ci: tuple[float, float] | None = None
     p: float | str | None = None
+    multivariable: bool = False
     multi_hr: float | None = None
     multi_ci: tuple[float, float] | None = None
     multi_p: float | str | None = None

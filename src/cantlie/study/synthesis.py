@@ -14,6 +14,7 @@ from cantlie.cohort.tables import Cohort, typed_table
 from cantlie.cohort.units import TESTS
 from cantlie.core.errors import ProtocolError
 from cantlie.core.notes import Note
+from cantlie.statistics.association import bowker
 from cantlie.study.definition import Study, SurvivalRow, Synthesis, VariableSpec
 from cantlie.study.loading import load_study
 from cantlie.study.synthesis_margins import (
@@ -171,8 +172,11 @@ class _Maker:
                     self.missed.append(f"{name} in {group}: {fault}")
                 for i, level in dealt.items():
                     levels[i] = level
-            if len(spec.levels) == 2 and (self.pair >= 0).any() and p_matched.get(name) is not None:
-                self._pair_levels(name, spec, p_matched[name])
+            if (self.pair >= 0).any() and p_matched.get(name) is not None:
+                if len(spec.levels) == 2:
+                    self._pair_levels(name, spec, p_matched[name])
+                else:
+                    self._pair_many_levels(name, spec, p_matched[name])
 
     def _pair_levels(self, name: str, spec: VariableSpec, p_printed: float | str | None) -> None:
         sides = [np.flatnonzero((self.group == g.id) & (self.pair >= 0)) for g in self.study.groups[:2]]
@@ -185,6 +189,36 @@ class _Maker:
             self.missed.append(
                 f"{name}: no number of discordant pairs gives the printed p of {p_printed} after matching"
             )
+
+    def _pair_many_levels(self, name: str, spec: VariableSpec, p_printed: float | str | None) -> None:
+        """Exchange levels within the second group until Bowker's test of the pairs gives the printed p."""
+        if not isinstance(p_printed, float):
+            return
+        sides = [np.flatnonzero((self.group == g.id) & (self.pair >= 0)) for g in self.study.groups[:2]]
+        codes = {level: k for k, level in enumerate(spec.levels)}
+        first, second = (np.array([codes[str(self.levels[name][i])] for i in rows]) for rows in sides)
+        size = len(spec.levels)
+
+        def distance() -> float:
+            table = np.zeros((size, size))
+            np.add.at(table, (first, second), 1.0)
+            return abs(bowker(table).p_value - p_printed)
+
+        best = distance()
+        for _ in range(3000):
+            if best < p_tolerance(p_printed):
+                break
+            a, b = self.rng.integers(0, len(second), 2)
+            second[[a, b]] = second[[b, a]]
+            found = distance()
+            if found <= best:
+                best = found
+            else:
+                second[[a, b]] = second[[b, a]]
+        for i, code in zip(sides[1], second, strict=True):
+            self.levels[name][i] = spec.levels[int(code)]
+        if best >= p_tolerance(p_printed):
+            self.missed.append(f"{name}: no pairing was found with Bowker's p of {p_printed}")
 
     def _fill(self) -> None:
         for fill in self.plan.fill:
@@ -278,6 +312,15 @@ class _Maker:
             Subset(self._mask(row), target, weight=6.0 if id(target) in planned else 1.0)
             for row, targets in rows
             for target in targets
+        ]
+        everything += [
+            Subset(
+                s.members,
+                Target("alive", round(s.target.value * s.members.sum() / 100), s.target.month, 1.0, s.target.label),
+                weight=6.0,
+            )
+            for s in list(everything)
+            if s.target.kind == "rate" and s.target.tolerance < 1e-3
         ]
         everything += [
             Subset(self.members[name], Target("events", float(count), 0.0, 1.0, f"OS: {count} deaths ({name})"))

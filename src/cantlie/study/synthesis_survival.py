@@ -20,12 +20,14 @@ _SMALL = 60
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One printed number: the rate in percent at a month, the median in months, the number of events, a log-rank p.
+    """One printed number.
+
+    A rate in percent at a month, a median in months, a number of events or of those alive at a month, a log-rank p.
 
     ``tolerance`` is half a unit of the last printed digit.
     """
 
-    kind: Literal["rate", "median", "events", "p"]
+    kind: Literal["rate", "median", "events", "p", "alive"]
     value: float
     month: float = 0.0
     tolerance: float = 0.05
@@ -39,6 +41,8 @@ def miss(time: Floats, event: Bools, members: Bools, target: Target, other: Bool
     """
     if target.kind == "events":
         return 4.0 * abs(float(event[members].sum()) - target.value)
+    if target.kind == "alive":
+        return 4.0 * abs(float((time[members] > target.month).sum()) - target.value)
     if target.kind == "p":
         found = float(special.chdtrc(1.0, log_rank_chi2(time, event, members, members if other is None else other)))
     elif target.kind == "rate":
