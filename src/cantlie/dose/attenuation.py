@@ -9,7 +9,6 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cantlie.core.errors import DoseError
 from cantlie.machine.beam_model import BeamModel
 
 DEPTH_STEP_MM = 2.0
@@ -104,15 +103,8 @@ def water_equivalent_ratio(density_g_cm3: NDArray[np.floating], model: BeamModel
     attenuation, the transport of electrons and scattered photons, and the dose to the medium alike.
 
     Voxels of exactly 1.000 g/cm³ are water; others between the thresholds are soft tissue.
-
-    Raises
-    ------
-    DoseError
-        If a density is negative or not finite.
     """
     density = np.asarray(density_g_cm3)
-    if not np.isfinite(density).all() or (density.size and density.min() < 0):
-        raise DoseError("the density has voxels that are negative or not finite", remedy="check the density curve")
     ratio = relative_to_water(model)
     # A fine table over density is much quicker than np.interp on every voxel, and exact to 0.001 g/cm³.
     top = max(float(density.max()) if density.size else 0.0, 2.0)

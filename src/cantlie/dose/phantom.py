@@ -43,9 +43,11 @@ def phantom(density: Volume, model: BeamModel, lattice: Grid) -> Phantom:
     Raises
     ------
     DoseError
-        If nothing in the volume is denser than 0.1 g/cm³.
+        If a density is negative or not finite, or nothing in the volume is denser than 0.1 g/cm³.
     """
     values = np.asarray(density.values, dtype=np.float32)
+    if not (np.isfinite(values.min()) and np.isfinite(values.max()) and values.min() >= 0):
+        raise DoseError("the density has voxels that are negative or not finite", remedy="check the density curve")
     body = values > _BODY_G_CM3
     runs = []
     for axis in range(3):
