@@ -69,8 +69,9 @@ def synthesize(
 
 @app.command()
 def audit(
-    source: Annotated[
-        str | None, typer.Argument(metavar="ID|FILE", help="Built-in paper, claims file (TOML) or table (CSV).")
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID|FILE...", help="Built-in papers, claims files (TOML) or tables (CSV)."),
     ] = None,
     out: OutOption = None,
     from_table: Annotated[
@@ -78,27 +79,28 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every number of a paper that can be recomputed."""
+    """Recompute every number of a paper that can be recomputed; several papers go into a folder each."""
     if from_table is not None:
         from cantlie.study.audit.from_table import claims_from_table
 
         say(claims_from_table(from_table).rstrip("\n"))
         return
-    if source is None:
+    if not sources:
         raise InputError(
             "nothing to audit was named",
             where="cantlie study audit",
             remedy="name a built-in paper, a claims file or a CSV table",
         )
-    from cantlie.report.audit_report import run_audit
+    from cantlie.report.audit_report import results_of, run_audit
 
-    folder = out or default_out(f"audit-{Path(source).stem}")
-    result = run_audit(source, folder)
+    printed = []
+    for source in sources:
+        name = Path(source).stem
+        folder = (out or default_out(f"audit-{name}")) if len(sources) == 1 else (out or default_out("audit")) / name
+        result = run_audit(source, folder)
+        printed.append(results_of(result))
+        if not as_json:
+            counts = [f"{len(result.of(v))} {v}" for v in ("consistent", "inconsistent", "not recomputable")]
+            say(f"{name}: {', '.join(counts)}. Report: {folder / 'report.html'}")
     if as_json:
-        say((folder / "results.json").read_text(encoding="utf-8").rstrip())
-        return
-    counts = dict.fromkeys(("consistent", "inconsistent", "not recomputable"), 0)
-    for finding in result.findings:
-        counts[finding.verdict] += 1
-    say("; ".join(f"{number} {verdict}" for verdict, number in counts.items()))
-    say(f"Report: {folder / 'report.html'}")
+        say_json(printed[0] if len(printed) == 1 else printed)
