@@ -192,7 +192,14 @@ def _table(table: StudyTable) -> Table:
         ]
         for row in table.rows
     ]
-    return Table(columns, rows, note="; ".join(table.notes), compact=True)
+    notes = list(table.notes)
+    if table.columns[-1] == "tests":
+        names = list(dict.fromkeys(name for row in table.rows for name in row[-1].text.split("; ") if name))
+        letters = {name: chr(ord("a") + number % 26) for number, name in enumerate(names)}
+        for row, cells in zip(table.rows, rows, strict=True):
+            cells[-1] = Cell(", ".join(letters[name] for name in row[-1].text.split("; ") if name))
+        notes += [f"{letter}: {name}" for name, letter in letters.items()]
+    return Table(columns, rows, note="; ".join(notes), compact=True)
 
 
 def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
