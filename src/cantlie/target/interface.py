@@ -208,7 +208,7 @@ def _write_points(
     half = 0.5 * spacing
     steps = np.empty(3, np.int64)
     for axis in range(3):
-        steps[axis] = max(1, int(np.ceil(spacing[axis] / apart[axis] - 1e-6)))
+        steps[axis] = max(1, int(np.ceil(spacing[axis] / apart[axis] - 0.35)))
     centre = np.empty(3)
     point = np.empty(3)
     for k in range(nk):
@@ -227,6 +227,9 @@ def _write_points(
                         beside = _at(f, k + dk, j + dj, i + di, outside)
                         if sheet or beside >= FULL or (row >= 0 and beside > EMPTY):
                             continue
+                        other_row = -1  # a partly filled voxel beyond the face may cover it
+                        if beside > EMPTY and row == -2:
+                            other_row = index[k + dk, j + dj, i + di]
                         for u in range(steps[other]):
                             for v in range(steps[third]):
                                 point[axis] = side * half[axis]
@@ -237,6 +240,12 @@ def _write_points(
                                         point[0] * plane[row, 0] + point[1] * plane[row, 1] + point[2] * plane[row, 2]
                                     )
                                     if height > plane[row, 3]:
+                                        continue
+                                elif other_row >= 0:
+                                    height = -side * spacing[axis] * plane[other_row, axis]
+                                    for n in range(3):
+                                        height += point[n] * plane[other_row, n]
+                                    if height <= plane[other_row, 3]:
                                         continue
                                 if write:
                                     for n in range(3):

@@ -122,8 +122,10 @@ def _grown(
     part = np.ascontiguousarray(fractions[box], dtype=np.float32)
     smallest = float(largest[largest > 0].min())
     index, plane = planes(part, spacing, outside)
-    # points this close on a flat surface leave dents of 0.01 mm between their ellipsoids
-    apart = np.where(largest > 0, 0.35 * np.sqrt(smallest), np.inf)
+    # points this close on a flat surface leave dents of 0.01 mm between their ellipsoids; closer still, so that points
+    # come near enough to sharp edges, unless the margin is large
+    close = 0.35 * np.sqrt(smallest)
+    apart = np.where(largest > 0, min(close, 0.75) if smallest <= 12.0 else close, np.inf)
     points = surface_points(part, index, plane, spacing, apart, outside)
     wanted = np.where(largest > 0, np.clip(0.5 * largest, 1.0, 3.0), apart)
     split = np.maximum(np.ceil(spacing / wanted - 1e-6), 1).astype(np.int64)

@@ -87,7 +87,7 @@ def shortest_distance_mm(grid: Grid, first: Fractions, second: Fractions) -> flo
     length = float(np.linalg.norm(step))
     # the part of the connecting line that lies within the two outermost voxels
     within = min(spacing[axis] / max(abs(step[axis]) / length, 1e-9) for axis in range(3))
-    return max(0.0, length - within)
+    return float(max(0.0, length - within))
 
 
 def _by_distance(protocol: Protocol, regions: Regions) -> SchemeChoice:
