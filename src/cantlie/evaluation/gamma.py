@@ -151,12 +151,14 @@ def gamma_index(
 def _shells(distance_mm: float, limit: float, flat: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return search offsets (z, y, x) in mm, shell by shell, and where each shell starts."""
     step = distance_mm / _SHARES
-    shells = [np.zeros((1, 3))]
+    shells: list[NDArray[np.floating]] = [np.zeros((1, 3))]
+    direction: NDArray[np.floating]
+    height: NDArray[np.floating]
     for n in range(1, int(np.ceil(limit * _SHARES)) + 1):
         if flat:
             count = max(8, int(np.ceil(2 * np.pi * n)))
             turn = 2 * np.pi * (np.arange(count) + 0.5 * (n % 2)) / count
-            direction: NDArray[np.float64] = np.stack([np.zeros(count), np.sin(turn), np.cos(turn)], axis=1)
+            direction = np.stack([np.zeros(count), np.sin(turn), np.cos(turn)], axis=1)
         else:
             # Fibonacci points, about one per square of the shell distance.
             count = max(26, int(np.ceil(4 * np.pi * n * n)))
@@ -167,7 +169,7 @@ def _shells(distance_mm: float, limit: float, flat: bool) -> tuple[NDArray[np.fl
             direction = np.concatenate([direction, np.eye(3), -np.eye(3)])
         shells.append(n * step * direction)
     starts = np.concatenate([[0], np.cumsum([len(shell) for shell in shells])])
-    return np.concatenate(shells), starts.astype(np.int64)
+    return np.concatenate(shells).astype(np.float64), starts.astype(np.int64)
 
 
 @njit(cache=True, nogil=True, inline="always")  # pragma: no cover

@@ -17,6 +17,7 @@ from cantlie.report.document import (
     Block,
     Bullets,
     Callout,
+    Column,
     Document,
     Figure,
     Images,
@@ -29,7 +30,7 @@ from cantlie.report.document import (
     Tiles,
     Tone,
 )
-from cantlie.report.dvh_figure import dvh_figure, on_white
+from cantlie.report.dvh_figure import colours_on_white, dvh_figure, on_white
 from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import View, isodose_figure, target_figure, view_of
 from cantlie.report.pdf import write_pdf
@@ -72,13 +73,13 @@ def with_colours(structures: Sequence[StructureView]) -> tuple[StructureView, ..
 def document_of_case(report: CaseReport) -> Document:
     """Return the report as a document."""
     report = replace(report, structures=with_colours(report.structures))
-    colours = tables.colours_of(report.structures)
+    colours = colours_on_white(report.structures, report.course_dvhs)
     view = view_of(report.ct, report.structures)
     sections = [
         _rules(report, colours),
         _targets(report, colours, view),
-        _dose(report, view),
-        _histograms(report, colours),
+        _dose(report, colours, view),
+        _histograms(report),
         _quality(report),
         _beams(report),
         _calendar(report),
@@ -217,7 +218,7 @@ def _targets(report: CaseReport, colours: dict[str, str], view: View) -> Section
     return Section("Targets", blocks, new_page=True)
 
 
-def _dose(report: CaseReport, view: View) -> Section:
+def _dose(report: CaseReport, colours: dict[str, str], view: View) -> Section:
     window = (report.window_centre_hu, report.window_width_hu)
     blocks: list[Block] = []
 
@@ -239,6 +240,9 @@ def _dose(report: CaseReport, view: View) -> Section:
         blocks.append(Figure(figure, caption, alt, name, 1.0 if dose is None else 0.88))
 
     add("isodose-course", "Dose of the whole course, the physical sum of all sessions", None, view)
+    blocks.append(
+        tables.dose_statistics(report.course_dvhs, report.structures, colours, "Dose statistics of the course")
+    )
     if len(report.plans) > 1:
         for plan in report.plans:
             own = [s for s in report.structures if s.name == plan.target] or list(report.structures)
@@ -251,7 +255,7 @@ def _dose(report: CaseReport, view: View) -> Section:
     return Section("Dose distribution", blocks)
 
 
-def _histograms(report: CaseReport, colours: dict[str, str]) -> Section:
+def _histograms(report: CaseReport) -> Section:
     course_rules = [r for r in report.constraints if r.scope == "course"]
     blocks: list[Block] = [
         Figure(
@@ -261,10 +265,10 @@ def _histograms(report: CaseReport, colours: dict[str, str]) -> Section:
                 title="Whole course, physical dose",
                 constraints=course_rules,
                 prescription_gy=report.course_prescription_gy,
-                height_in=3.7,
+                height_in=3.5,
             ),
             "Cumulative dose-volume histograms. Triangles mark the limits of the protocol, filled where they are met.",
-            "Dose-volume histograms of the course; the numbers are in the table below",
+            "Dose-volume histograms of the course; the numbers are in the table of dose statistics",
             "dvh-course",
         )
     ]
@@ -278,16 +282,13 @@ def _histograms(report: CaseReport, colours: dict[str, str]) -> Section:
                             report.structures,
                             title=f"Plan {plan.label} alone",
                             prescription_gy=plan.prescription_gy,
-                            height_in=2.9,
+                            height_in=2.6,
                         ),
                         f"Dose-volume histograms of plan {plan.label}, all its fractions, without the other plan.",
                         f"Dose-volume histograms of plan {plan.label}",
                         f"dvh-{_slug(plan.label)}",
                     )
                 )
-    blocks.append(
-        tables.dose_statistics(report.course_dvhs, report.structures, colours, "Dose statistics of the course")
-    )
     return Section("Dose-volume histograms", blocks, new_page=True)
 
 
@@ -365,7 +366,7 @@ def _calendar(report: CaseReport) -> Section:
     if not report.sessions:
         return Section("Course")
     plans = list(dict.fromkeys(session.plan for session in report.sessions))
-    by_target = {view.name: on_white(view.colour) for view in report.structures}
+    by_target = {view.name: on_white(view.colour, 0.18) for view in report.structures}
     targets = {plan.label: plan.target for plan in report.plans}
     colours = {
         plan: by_target.get(targets.get(plan, plan), style.SERIES[n % len(style.SERIES)])
@@ -431,7 +432,7 @@ def _remarks(report: CaseReport) -> Section:
     if report.protocol_choices:
         blocks.append(
             Table(
-                ["Value", "Why it was chosen"],
+                [Column("Value", width=1.0), Column("Why it was chosen", width=2.4)],
                 [[name, why] for name, why in report.protocol_choices],
                 caption="What the source does not say and Cantlie chose",
                 compact=True,

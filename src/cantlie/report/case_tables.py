@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from cantlie.evaluation.constraints import ConstraintResult
@@ -22,7 +23,6 @@ from cantlie.report.case_report import (
     VolumeRow,
 )
 from cantlie.report.document import Cell, Column, Heading, Row, Table, Tone
-from cantlie.report.dvh_figure import on_white
 
 _TONES: dict[str, Tone] = {"pass": "pass", "fail": "fail", "not evaluable": "muted"}
 
@@ -30,11 +30,6 @@ _TONES: dict[str, Tone] = {"pass": "pass", "fail": "fail", "not evaluable": "mut
 def verdict_cell(verdict: str, note: str = "") -> Cell:
     """Return a verdict as a cell with its sign and colour."""
     return Cell(verdict or None, tone=_TONES.get(verdict, ""), note=note)
-
-
-def colours_of(structures: Iterable[StructureView]) -> dict[str, str]:
-    """Return the colour of every structure as it is drawn on white."""
-    return {view.name: on_white(view.colour) for view in structures}
 
 
 def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, str], caption: str = "") -> Table:
@@ -51,7 +46,7 @@ def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, s
             if result.scope != scope:
                 continue
             digits = 1 if result.unit != "Gy" else 2
-            limit = f"{SIGNS[result.op]} {result.limit:g} {result.unit}"
+            limit = f"{SIGNS[result.op]}\u00a0{result.limit:g}\u00a0{result.unit}"
             rows.append(
                 [
                     Cell(result.structure, swatch=colours.get(result.evaluated_structure, ""), note=result.reason),
@@ -86,7 +81,7 @@ def _with_unit(value: float | None, unit: str, digits: int, *, sign: bool = Fals
     if value is None:
         return None
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return f"{text} {unit}".replace("-", "−")
+    return f"{text}\u00a0{unit}".replace("-", "−")
 
 
 def coverage_rows(results: Sequence[CoverageResult], colours: Mapping[str, str]) -> Table:
@@ -96,12 +91,12 @@ def coverage_rows(results: Sequence[CoverageResult], colours: Mapping[str, str])
         printed: str | None = None
         if result.isodose_range_percent and result.range_percent:
             pairs = zip(result.isodose_range_percent, result.range_percent, strict=True)
-            printed = ", ".join(f"{isodose:g} %: {share:.1f} %" for isodose, share in pairs)
+            printed = ", ".join(f"{isodose:g}\u00a0%: {share:.1f}\u00a0%" for isodose, share in pairs)
         rows.append(
             [
                 Cell(result.target, swatch=colours.get(result.target, ""), note=result.reason),
                 "course" if result.scope == "course" else "own plan",
-                f"{result.isodose_percent:g} % ({result.isodose_gy:.1f} Gy)",
+                f"{result.isodose_percent:g}\u00a0% ({result.isodose_gy:.1f}\u00a0Gy)",
                 f"≥ {result.required_percent:g} %",
                 _with_unit(result.achieved_percent, "%", 1),
                 printed,
@@ -114,13 +109,13 @@ def coverage_rows(results: Sequence[CoverageResult], colours: Mapping[str, str])
         [
             Column("Target", width=0.85),
             Column("Dose", width=0.7),
-            Column("Isodose", width=1.0),
+            Column("Isodose", width=1.3),
             Column("Required", align="right", width=0.72),
             Column("Achieved", align="right", width=0.72),
             Column("Printed range", width=1.1),
             Column("Covering isodose", align="right", width=0.75),
             Column("Verdict", width=0.72),
-            Column("Place in the source", width=1.75),
+            Column("Place in the source", width=1.6),
         ],
         rows,
         caption="Coverage",
@@ -267,12 +262,23 @@ def check_rows(checks: Sequence[CheckRow]) -> Table:
         [c.what, c.method, f"{c.value:.4g} {c.unit}".strip(), c.limit or None, verdict_cell(c.verdict), c.note or None]
         for c in checks
     ]
-    return Table(
-        ["Check", "Method", Column("Result", align="right"), Column("Limit", align="right"), "Verdict", "Remark"],
-        rows,
-        caption="Independent check",
-        compact=True,
-    )
+    columns: list[Column | str] = [
+        "Check",
+        "Method",
+        Column("Result", align="right"),
+        Column("Limit", align="right"),
+        "Verdict",
+        "Remark",
+    ]
+    return _without_empty(Table(columns, rows, caption="Independent check", compact=True))
+
+
+def _without_empty(table: Table) -> Table:
+    """Leave out columns in which no row has anything."""
+    body = [row for row in table.rows if not isinstance(row, Heading)]
+    kept = [n for n in range(len(table.columns)) if any(row[n] is not None for row in body)]
+    rows = [row if isinstance(row, Heading) else [row[n] for n in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[n] for n in kept], rows=rows)
 
 
 def session_rows(sessions: Sequence[SessionRow]) -> Table:
@@ -292,7 +298,8 @@ def volume_rows(volumes: Sequence[VolumeRow], colours: Mapping[str, str]) -> Tab
     rows: list[Row] = [
         [Cell(v.structure, swatch=colours.get(v.structure, "")), v.volume_cc, v.note or None] for v in volumes
     ]
-    return Table(["Structure", Column("Volume", "cc", digits=1), "Remark"], rows, caption="Volumes", compact=True)
+    columns: list[Column | str] = ["Structure", Column("Volume", "cc", digits=1), "Remark"]
+    return _without_empty(Table(columns, rows, caption="Volumes", compact=True))
 
 
 def biology_rows(biology: Sequence[BiologyRow], colours: Mapping[str, str]) -> Table:
@@ -316,7 +323,7 @@ def biology_rows(biology: Sequence[BiologyRow], colours: Mapping[str, str]) -> T
         Column("Physical", "Gy", digits=2),
         "Remark",
     ]
-    return Table(columns, rows, caption="Biological dose of the course", compact=True)
+    return _without_empty(Table(columns, rows, caption="Biological dose of the course", compact=True))
 
 
 def ntcp_rows(ntcp: Sequence[NtcpRow]) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, groupby
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,9 +44,8 @@ def dvh_figure(
     """
     views = {view.name: view for view in structures}
     order = [view.name for view in structures if view.name in dvhs and view.role != "body"]
-    spare = iter(style.SERIES[6:] + style.SERIES[:6])
     order += [name for name in dvhs if name not in views]
-    colours = {name: views[name].colour if name in views else next(spare, style.INK) for name in order}
+    colours = colours_on_white(structures, order)
     with style.figure_style():
         figure = style.new_figure(style.FULL_WIDTH_IN, height_in)
         axes = figure.add_axes((0.068, 0.44 / height_in, 0.70, 1 - (0.44 + 0.28) / height_in))
@@ -54,17 +53,19 @@ def dvh_figure(
         marked = [c for c in constraints if c.evaluated_structure in dvhs]
         places = [place[0] for c in marked if (place := _mark(c)) is not None and place[0] <= 1.6 * top]
         top = max([top, *(1.1 * dose for dose in places)])
+        # The same dash for the same structure in all figures of a report.
+        places_in_order = {name: n for n, name in enumerate([*views, *(name for name in dvhs if name not in views)])}
         handles: list[Line2D] = []
-        for n, name in enumerate(order):
+        for name in order:
             role = views[name].role if name in views else "organ"
             dose = np.linspace(0.0, min(dvhs[name].max_gy * 1.0001, top), _POINTS)
             volume = dvhs[name].volume_at_dose_percent(dose)
-            dash = "-" if role in ("target", "gtv") else style.DASHES[n % len(style.DASHES)]
+            dash = "-" if role in ("target", "gtv") else style.DASHES[places_in_order[name] % len(style.DASHES)]
             width = 1.9 if role == "target" else 1.2
             (line,) = axes.plot(
                 np.append(dose, dose[-1]),
                 np.append(volume, 0.0),
-                color=on_white(colours[name]),
+                color=colours[name],
                 linewidth=width,
                 linestyle=dash,
                 label=name,
@@ -89,7 +90,7 @@ def dvh_figure(
         if title:
             axes.set_title(title, pad=9)
         shown = _one_of_each(handles)
-        size = min(7.0, 72 * (height_in - 0.3) / (1.42 * max(len(shown), 1)))
+        size = min(7.0, 72 * (height_in - 0.3) / (1.62 * max(len(shown), 1)))
         axes.legend(
             handles=shown,
             loc="upper left",
@@ -114,13 +115,32 @@ def _one_of_each(handles: Sequence[Line2D]) -> list[Line2D]:
     return merged
 
 
-def on_white(colour: str) -> str:
-    """Return a colour dark enough for a line on white paper: structure colours are chosen for the black of a CT."""
+def colours_on_white(structures: Sequence[StructureView], names: Iterable[str] = ()) -> dict[str, str]:
+    """Return the colour of every structure as it is drawn on white, and of names that are not among them.
+
+    Boolean recipes (``Liver - GTV*``) have no picture; they get colours in the order of ``names``.
+    """
+    colours = {view.name: on_white(view.colour) for view in structures}
+    spare = cycle(style.SERIES[6:] + style.SERIES[:6])
+    for name in names:
+        if name not in colours:
+            colours[name] = next(spare)
+    return colours
+
+
+def on_white(colour: str, brightest: float = 0.36) -> str:
+    """Return a colour dark enough for white paper: structure colours are chosen for the black of a CT.
+
+    Parameters
+    ----------
+    brightest
+        The largest relative luminance allowed; 0.18 lets white text be read on it (contrast 4.5 to 1, WCAG 2).
+    """
     red, green, blue = (int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5))
     luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    if luminance <= 0.36:
+    if luminance <= brightest:
         return colour
-    factor = (0.36 / luminance) ** (1 / 2.2)
+    factor = (brightest / luminance) ** (1 / 2.2)
     return "#" + "".join(f"{round(255 * value * factor):02x}" for value in (red, green, blue))
 
 
@@ -148,8 +168,8 @@ def _limits(axes: Axes, constraints: Sequence[ConstraintResult], colours: Mappin
             [max(place[1], 1.3)],
             marker="v",
             markersize=5.5,
-            markerfacecolor=on_white(colour) if passed else "white",
-            markeredgecolor=on_white(colour),
+            markerfacecolor=colour if passed else "white",
+            markeredgecolor=colour,
             markeredgewidth=1.0,
             linestyle="none",
             clip_on=False,
