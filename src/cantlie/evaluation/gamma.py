@@ -154,6 +154,7 @@ def _shells(distance_mm: float, limit: float, flat: bool) -> tuple[NDArray[np.fl
     shells: list[NDArray[np.floating]] = [np.zeros((1, 3))]
     direction: NDArray[np.floating]
     height: NDArray[np.floating]
+    turn: NDArray[np.floating]
     for n in range(1, int(np.ceil(limit * _SHARES)) + 1):
         if flat:
             count = max(8, int(np.ceil(2 * np.pi * n)))
