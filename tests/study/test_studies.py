@@ -253,3 +253,26 @@ def test_margins_of_numbers_are_exact():
     first, second, met = paired_yes(69, 67, 135, 0.906, rng)
     assert met
     assert (first.sum(), second.sum()) == (69, 67)
+
+
+def test_the_checklist_fits_the_design_and_does_not_invent_answers(results):
+    trial, cohort = (table(results[name], "checklist") for name in ("zhang2021", "li2024"))
+    assert "CONSORT" in trial.title
+    assert "STROBE" in cohort.title
+    answers = {row[0].text: row[2].text for row in trial.rows}
+    assert answers["16"] == "not answered here"
+    assert answers["15"].startswith("Table 1")
+    assert {row[0].text: row[2].text for row in cohort.rows}["12e"].startswith("Treatment effect")
+
+
+def test_intention_to_treat_stands_beside_the_completers(results):
+    rows = {row[1].text: row[2].text for row in table(results["zhang2021"], "survival").rows if row[1].text}
+    assert rows["A, all randomised (intention to treat, not in the paper)"].startswith("34 ")
+    assert rows["Group A (alternating), completers"].startswith("32 ")
+    compared = {row[1].text: row[2].text for row in table(results["zhang2021"], "logrank").rows}
+    assert "/34" in compared["OS by arm, all randomised (intention to treat, not in the paper)"]
+
+
+def test_lesions_of_a_patient_are_not_taken_as_independent(results):
+    rows = [row for row in table(results["pei2019"], "survival").rows if row[0].text == "LC_lesion"]
+    assert rows[0][2].text.startswith("38 ")

@@ -67,7 +67,7 @@ def waterfall_figure(response: CohortResponse, *, synthetic: bool = False) -> Fi
                 own, np.clip(changes.to_numpy()[own], -100, 100), color=_COLOURS.get(name, style.MUTED), label=name
             )
         for number in np.flatnonzero(changes.to_numpy() > 100):
-            axes.text(number, 101, "+", ha="center", va="bottom", fontsize=7)
+            axes.text(float(number), 101, "+", ha="center", va="bottom", fontsize=7)
         for level in (20, -30):
             axes.axhline(level, color=style.MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
         axes.axhline(0, color=style.INK, linewidth=0.7)
@@ -107,8 +107,7 @@ def swimmer_figure(cohort: Cohort, *, most: int = 60) -> Figure:
         height = 1.0 + 0.085 * len(months)
         picture = style.new_figure(6.4, height)
         axes = picture.add_axes((0.04, 0.40 / height, 0.93, (height - 0.75) / height))
-        for number, (patient, length) in enumerate(months.items()):
-            arm = arms[patient]
+        for number, (arm, length) in enumerate(zip(arms, months, strict=True)):
             colour = style.SERIES[names.index(str(arm))] if arm is not None else style.SERIES[0]
             axes.barh(number, length, height=0.62, color=colour, alpha=0.45, linewidth=0)
         place = {patient: number for number, patient in enumerate(months.index)}

@@ -17,6 +17,7 @@ from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_matching import matching_tables
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, make_table
+from cantlie.study.checklists import checklist_table
 from cantlie.study.definition import FigureSpec, Study
 from cantlie.study.loading import load_study, study_sha256
 from cantlie.study.results import StudyFigure, StudyResult
@@ -77,7 +78,7 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     notes += data.notes + list(data.order_notes())
     progress(1.0, "done")
     analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
-    return StudyResult(
+    result = StudyResult(
         study,
         cohort.label,
         cohort.synthetic,
@@ -89,6 +90,7 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
         tuple(dict.fromkeys(notes)),
         {**environment(("numpy", "scipy", "pandas")), "cohort_sha256": cohort.sha256()},
     )
+    return replace(result, tables=(*result.tables, checklist_table(result)))
 
 
 def _figure(

@@ -28,17 +28,18 @@ def survival_table(data: Analysed) -> StudyTable | None:
     """Return medians and rates of all groups of the study: as its software gives them, and with log-log intervals."""
     rows: list[tuple[StudyCell, ...]] = []
     for spec in data.study.survival:
-        time, status, _ = data.times(spec.endpoint, data.members(spec.set, spec.group, spec.where))
+        time, status, patients = data.times(spec.endpoint, data.members(spec.set, spec.group, spec.where))
         if not len(time):
             continue
+        clustered = patients.astype(str) if data.study.endpoint(spec.endpoint).level == "lesion" else None
         plain = kaplan_meier(time, status == 1, confidence_type="plain").curves[0]
-        loglog = kaplan_meier(time, status == 1, confidence_type="log-log").curves[0]
+        loglog = kaplan_meier(time, status == 1, confidence_type="log-log", cluster=clustered).curves[0]
         rows += _survival_rows(data, spec, plain, loglog)
     if not rows:
         return None
     notes = (
         "as published: plain (Wald) intervals of rates and SPSS's symmetric interval of the median; "
-        "recommended: log-log intervals, median by Brookmeyer and Crowley",
+        "recommended: log-log intervals, median by Brookmeyer and Crowley; per lesion with errors clustered by patient",
         *(f"{e.name}: {data.study.endpoint(e.name).describe()}" for e in data.study.endpoints),
     )
     columns = ("Endpoint", "Group", "n (events)", "Quantity", "As published", "Recommended")

@@ -360,6 +360,8 @@ class _Maker:
         result = []
         for name, level in wanted:
             for row, targets in sorted(rows, key=lambda item: item[0].set != "all"):
+                if not targets:
+                    continue
                 whole = row.group == "all" and not row.where
                 grouped = name == self.study.group_variable and row.group == level and not row.where
                 if (not name and whole) or grouped or (row.where == {name: level} and row.group == "all"):
