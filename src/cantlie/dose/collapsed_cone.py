@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.core.errors import DoseError
 from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
@@ -50,13 +51,15 @@ def collapsed_cone_dose(
     medium
         Dose to the local medium, or to water in the same place.
     device
-        ``cpu``, ``cuda`` or the better one that is there.
+        ``auto`` or ``cpu``; there is no GPU path yet.
 
     Raises
     ------
     DoseError
         If there is no patient in the volume, or a field cannot be calculated.
     """
+    if device == "cuda":
+        raise DoseError("the dose engine has no GPU path yet", where="--device cuda", remedy="use --device auto or cpu")
     wanted = density.grid if grid is None else grid
     patient = phantom(density, model, wanted)
     total = np.zeros(patient.grid.shape, dtype=np.float32)
