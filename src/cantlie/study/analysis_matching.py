@@ -11,6 +11,7 @@ from cantlie.core.notes import Note
 from cantlie.statistics.balance import all_levels, balance, effective_sample_size, propensity_weights
 from cantlie.statistics.cox import CoxModel, cox
 from cantlie.statistics.matching import match, propensity_score
+from cantlie.statistics.sensitivity import e_value
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_tests import p_text
 from cantlie.study.results import StudyCell, StudyTable
@@ -60,7 +61,13 @@ def matching_tables(
         if fitted is not None:
             low, high = fitted.interval[0]
             text, p = f"{fitted.hazard_ratio[0]:.3f} ({low:.3f}-{high:.3f})", p_text(float(fitted.p_value[0]))
-        rows.append((StudyCell(label), StudyCell(size), StudyCell(worst), StudyCell(text), StudyCell(p)))
+        strength = "–"
+        if fitted is not None:
+            found = e_value(float(fitted.hazard_ratio[0]), float(low), float(high))
+            strength = f"{found.point:.2f}" + ("" if found.interval is None else f" ({found.interval:.2f})")
+        rows.append(
+            (StudyCell(label), StudyCell(size), StudyCell(worst), StudyCell(text), StudyCell(p), StudyCell(strength))
+        )
 
     def fit(
         inside: np.ndarray, weights: np.ndarray | None = None, cluster: np.ndarray | None = None
@@ -107,7 +114,14 @@ def matching_tables(
     table = StudyTable(
         "matching",
         "Treatment effect by way of adjustment (not in the paper)",
-        ("Set", "Patients, treated / control", "Largest |SMD|", f"Hazard ratio of {spec.treated} (95% CI)", "p"),
+        (
+            "Set",
+            "Patients, treated / control",
+            "Largest |SMD|",
+            f"Hazard ratio of {spec.treated} (95% CI)",
+            "p",
+            "E-value (of the limit)",
+        ),
         tuple(rows),
         (
             f"propensity score by logistic regression on {', '.join(spec.covariates)}",
