@@ -276,3 +276,12 @@ def test_intention_to_treat_stands_beside_the_completers(results):
 def test_lesions_of_a_patient_are_not_taken_as_independent(results):
     rows = [row for row in table(results["pei2019"], "survival").rows if row[0].text == "LC_lesion"]
     assert rows[0][2].text.startswith("38 ")
+
+
+def test_subgroups_come_with_tests_of_interaction(results):
+    rows = {row[0].text: row for row in table(results["li2024"], "subgroups").rows}
+    assert rows["bone: yes"][1].text.endswith("/69")
+    assert rows["bone: yes"][2].text.endswith("/67")
+    assert rows["All patients"][1].text.endswith("/135")
+    tested = [name for name, row in rows.items() if row[4].text]
+    assert len(tested) == 4

@@ -14,7 +14,7 @@ from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import environment
 from cantlie.study.analysis_competing import cif_figure, incidence_table
 from cantlie.study.analysis_groups import Analysed
-from cantlie.study.analysis_matching import matching_tables
+from cantlie.study.analysis_matching import matching_tables, subgroup_table
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, make_table
 from cantlie.study.checklists import checklist_table
@@ -69,7 +69,7 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     cox_made, points, cox_notes = cox_table(data)
     notes += cox_notes
     made_tables = (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data))
-    tables += [made for made in (*made_tables, incidence_table(data)) if made is not None]
+    tables += [made for made in (*made_tables, incidence_table(data), subgroup_table(data)) if made is not None]
     matched_tables, love, matching_notes = matching_tables(data)
     tables += matched_tables
     notes += matching_notes

@@ -12,6 +12,7 @@ from cantlie.statistics.balance import all_levels, balance, effective_sample_siz
 from cantlie.statistics.cox import CoxModel, cox
 from cantlie.statistics.matching import match, propensity_score
 from cantlie.statistics.sensitivity import e_value
+from cantlie.statistics.subgroup import subgroup_forest
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_tests import p_text
 from cantlie.study.results import StudyCell, StudyTable
@@ -141,3 +142,43 @@ def matching_tables(
 
 def _worst(smd: NDArray[np.float64] | None) -> str:
     return "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}"
+
+
+def subgroup_table(data: Analysed) -> StudyTable | None:
+    """Return hazard ratios of treatment in the subgroups whose curves the paper shows, with tests of interaction."""
+    spec = data.study.matching
+    if spec is None:
+        return None
+    names = [name for figure in data.study.figures if figure.by == spec.treatment for name in figure.where]
+    if not names:
+        return None
+    set_name = next((f.set for f in data.study.figures if f.where), "all")
+    endpoint = data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
+    time, status, patients = data.times(endpoint, data.members(set_name))
+    index = pd.Index(patients)
+    treated = (data.variable(spec.treatment).reindex(index) == spec.treated).to_numpy(dtype=float)
+    levels = pd.DataFrame({name: data.variable(name).reindex(index).to_numpy() for name in dict.fromkeys(names)})
+    try:
+        forest = subgroup_forest(time, status == 1, treated, levels)
+    except StatisticsError:
+        return None
+    rows = []
+    for line in forest.rows:
+        known = np.isfinite(line.hazard_ratio)
+        rows.append(
+            (
+                StudyCell("All patients" if line.variable == "all" else f"{line.variable}: {line.level}"),
+                StudyCell(f"{line.events_treated}/{line.n_treated}"),
+                StudyCell(f"{line.events - line.events_treated}/{line.n - line.n_treated}"),
+                StudyCell(f"{line.hazard_ratio:.3f} ({line.lower:.3f}-{line.upper:.3f})" if known else "–"),
+                StudyCell("" if line.p_interaction is None else p_text(line.p_interaction)),
+            )
+        )
+    return StudyTable(
+        "subgroups",
+        "Treatment effect in subgroups with tests of interaction (not in the paper)",
+        ("Subgroup", "Events, treated", "Events, control", "Hazard ratio (95% CI)", "p of interaction"),
+        tuple(rows),
+        tuple(note.message for note in forest.notes),
+        in_paper=False,
+    )
