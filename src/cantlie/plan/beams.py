@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -102,17 +103,34 @@ def direction_cost(
 
 def _arriving(density: Volume, points_mm: NDArray[np.float64], geometry: BeamGeometry) -> NDArray[np.float64]:
     """Return the share of the fluence that reaches points, inverse square law included."""
-    source = geometry.source_mm
-    step_mm = 8.0
-    reach = float(np.linalg.norm(density.grid.upper_mm - density.grid.lower_mm))
-    steps = int(reach / step_mm)
-    ray = source - points_mm
-    distance = np.linalg.norm(ray, axis=1)
-    ray /= distance[:, None]
-    samples = points_mm[:, None, :] + ray[:, None, :] * (step_mm * (np.arange(steps) + 0.5))[None, :, None]
-    index = np.moveaxis(density.grid.index_from_mm(samples), -1, 0)
-    rho = ndimage.map_coordinates(density.values, index, order=0, mode="constant", cval=0.0)
-    return np.exp(-ATTENUATION_PER_MM * step_mm * rho.sum(axis=1)) * (geometry.sad_mm / distance) ** 2
+    grid = density.grid
+    return _attenuated(
+        np.ascontiguousarray(density.values, dtype=np.float32), np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm),
+        np.ascontiguousarray(points_mm, dtype=np.float64), geometry.source_mm, geometry.sad_mm, 8.0,
+        ATTENUATION_PER_MM,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _attenuated(density, origin, spacing, points, source, sad_mm, step_mm, attenuation):  # type: ignore[no-untyped-def]
+    result = np.empty(len(points))
+    nk, nj, ni = density.shape
+    for n in range(len(points)):
+        ray = source - points[n]
+        distance = np.sqrt(ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2)
+        ray = ray / distance
+        depth = 0.0
+        at = 0.5 * step_mm
+        while at < distance:
+            i = int(np.floor((points[n, 0] + at * ray[0] - origin[0]) / spacing[0] + 0.5))
+            j = int(np.floor((points[n, 1] + at * ray[1] - origin[1]) / spacing[1] + 0.5))
+            k = int(np.floor((points[n, 2] + at * ray[2] - origin[2]) / spacing[2] + 0.5))
+            if i < 0 or j < 0 or k < 0 or i >= ni or j >= nj or k >= nk:
+                break
+            depth += density[k, j, i] * step_mm
+            at += step_mm
+        result[n] = np.exp(-attenuation * depth) * (sad_mm / distance) ** 2
+    return result
 
 
 def choose_gantry_deg(

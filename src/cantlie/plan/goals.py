@@ -56,13 +56,13 @@ class Rule:
         """Unit of the limit."""
         return self.metric.unit
 
-    def met(self, value: float, slack: float = 1e-9) -> bool:
-        """Say whether a value keeps the rule."""
+    def met(self, value: float, slack: float = 0.0) -> bool:
+        """Say whether a value keeps the rule; ``slack`` widens the limit, a negative one narrows it."""
         if self.op == "<":
-            return value < self.limit - slack
+            return value < self.limit + slack
         if self.op == ">":
-            return value > self.limit + slack
-        return value <= self.limit + slack if self.op == "<=" else value >= self.limit - slack
+            return value > self.limit - slack
+        return value <= self.limit + slack + 1e-9 if self.op == "<=" else value >= self.limit - slack - 1e-9
 
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the rule, in its unit; not positive when it is kept."""
@@ -271,7 +271,7 @@ def tighten(goals: Sequence[Goal], problem: Problem, voxels: PlanningVoxels, see
     raised = False
     for goal in goals:
         value = goal.value(problem, voxels, seen_gy)
-        if not goal.seen_rule.met(value, 1e-3 * abs(goal.rule.limit)) and goal.objective.weight < MOST_PENALTY:
+        if not goal.seen_rule.met(value, -1e-3 * abs(goal.rule.limit)) and goal.objective.weight < MOST_PENALTY:
             goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
             raised = True
     return raised
