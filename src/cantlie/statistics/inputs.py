@@ -163,3 +163,10 @@ def merge_tied(*columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 def sums(index: NDArray[np.intp], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Return the sums of values that share an index, shape (size,)."""
     return np.asarray(np.bincount(index, weights=values, minlength=size), dtype=np.float64)
+
+
+def label_text(label: Any) -> str:
+    """Return a label as it is printed: whole numbers without decimals."""
+    if isinstance(label, float | np.floating) and float(label).is_integer():
+        return str(int(label))
+    return str(label)
