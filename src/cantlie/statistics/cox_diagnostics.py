@@ -50,18 +50,12 @@ def _transformed(model: CoxModel, transform: TimeTransform) -> NDArray[np.float6
         return ranks[sets.death_rows[sets.group_start[:-1]]]
     if transform != "km":
         raise StatisticsError(f"unknown transformation {transform!r}", where="proportionality", remedy="use km")
+    # The curve of all strata together, without case weights, as in R.
     steps = np.unique(time)
-    died = np.bincount(np.searchsorted(steps, deaths), weights=sets.weight[sets.death_rows])
-    order = np.argsort(sets.time, kind="stable")
-    tail = np.concatenate([np.cumsum(sets.weight[order][::-1])[::-1], [0.0]])
-    at_risk = tail[np.searchsorted(sets.time[order], steps, side="left")]
-    if sets.join_order.size:
-        first_of_stratum = np.searchsorted(sets.group_stratum, sets.stratum, side="left")
-        last = sets.joins > first_of_stratum
-        entered = np.where(last, sets.group_time[np.maximum(sets.joins - 1, 0)], -np.inf)
-        order = np.argsort(entered, kind="stable")
-        tail = np.concatenate([np.cumsum(sets.weight[order][::-1])[::-1], [0.0]])
-        at_risk = at_risk - tail[np.searchsorted(entered[order], steps, side="left")]
+    died = np.bincount(np.searchsorted(steps, deaths), minlength=steps.size)
+    at_risk = sets.time.size - np.searchsorted(np.sort(sets.time), steps, side="left")
+    if sets.entry is not None:
+        at_risk = at_risk - (sets.entry.size - np.searchsorted(np.sort(sets.entry), steps, side="left"))
     survival = np.concatenate([[1.0], np.cumprod(1 - died / at_risk)])
     return 1 - survival[np.searchsorted(steps, time)]
 

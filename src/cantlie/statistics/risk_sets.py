@@ -36,6 +36,8 @@ class RiskSets:
         Rows with an event, sorted by group, shape (E,).
     stratum_end
         End row of each event group's stratum, shape (K,).
+    entry
+        Entry time of each row, shape (n,); None if nobody enters late.
     """
 
     order: NDArray[np.intp]
@@ -51,6 +53,7 @@ class RiskSets:
     group_start: NDArray[np.intp]
     death_rows: NDArray[np.intp]
     stratum_end: NDArray[np.intp]
+    entry: NDArray[np.float64] | None
 
     @property
     def group_of_row(self) -> NDArray[np.intp]:
@@ -99,8 +102,9 @@ def risk_sets(
         join_order = np.lexsort((joins, s))
     stratum_end = np.searchsorted(s, group_stratum, side="right")
     group_start = np.concatenate([first, [rows.size]]).astype(np.intp)
+    late = None if entry is None else entry[order]
     return RiskSets(
-        order, t, d, w, s, leaves, joins, join_order, group_time, group_stratum, group_start, rows, stratum_end
+        order, t, d, w, s, leaves, joins, join_order, group_time, group_stratum, group_start, rows, stratum_end, late
     )
 
 

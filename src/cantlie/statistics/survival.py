@@ -89,15 +89,14 @@ class SurvivalCurve:
         def step(values: NDArray[np.float64], start: float) -> NDArray[np.float64]:
             return np.where(beyond, np.nan, np.concatenate([[start], values])[index])
 
-        certain = np.nan if self.confidence_type == "log-log" else 1.0
         return pd.DataFrame(
             {
                 "time": asked,
                 "n_risk": self.at_risk(asked),
                 "survival": step(self.survival, 1.0),
                 "std_err": step(self.std_err, 0.0),
-                "lower": step(self.lower, certain),
-                "upper": step(self.upper, certain),
+                "lower": step(self.lower, 1.0),
+                "upper": step(self.upper, 1.0),
             }
         )
 
@@ -203,8 +202,7 @@ def _crossing(time: NDArray[np.float64], curve: NDArray[np.float64], height: flo
     first = low[0]
     if abs(curve[first] - height) < _ROUNDING:
         below = np.flatnonzero(curve < height - _ROUNDING)
-        if below.size:
-            return float((time[first] + time[below[0]]) / 2)
+        return float((time[first] + (time[below[0]] if below.size else time[-1])) / 2)
     return float(time[first])
 
 
