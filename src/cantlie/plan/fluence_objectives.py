@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.plan.products import dot
+
 Array = NDArray[np.floating]
 
 
@@ -38,7 +40,7 @@ class Smoothness:
         n = len(fluence_mu)
         gradient += 2 * factor * np.bincount(self.first, difference, n)
         gradient -= 2 * factor * np.bincount(self.second, difference, n)
-        return factor * float(difference @ difference)
+        return factor * dot(difference, difference)
 
     def hessian_vector(self, fluence_mu: Array, direction: Array) -> NDArray[np.float64]:
         """Return the Hessian times a direction."""

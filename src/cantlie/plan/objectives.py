@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
+from cantlie.plan.products import dot
 
 Array = NDArray[np.floating]
 
@@ -84,7 +85,7 @@ class _PerVoxel:
         f, slope, _ = self._terms(self._excess(dose))
         share = self.weight * self.voxels.weight
         gradient[self.voxels.index] += share * slope / self.scale_gy
-        return float(share @ f)
+        return dot(share, f)
 
     def hessian_vector(self, dose_gy: Array, direction: Array) -> NDArray[np.float64]:
         dose = np.asarray(dose_gy[self.voxels.index], dtype=np.float64)
@@ -217,7 +218,7 @@ class MaxDvh:
         excess = self._paying(np.asarray(dose_gy[self.voxels.index], dtype=np.float64))
         share = self.weight * self.voxels.weight
         gradient[self.voxels.index] += 2 * share * excess / self.scale_gy
-        return float(share @ excess**2)
+        return dot(share, excess**2)
 
     def hessian_vector(self, dose_gy: Array, direction: Array) -> NDArray[np.float64]:
         excess = self._paying(np.asarray(dose_gy[self.voxels.index], dtype=np.float64))
@@ -255,7 +256,7 @@ class MinDvh:
         lack = self._paying(np.asarray(dose_gy[self.voxels.index], dtype=np.float64))
         share = self.weight * self.voxels.weight
         gradient[self.voxels.index] -= 2 * share * lack / self.scale_gy
-        return float(share @ lack**2)
+        return dot(share, lack**2)
 
     def hessian_vector(self, dose_gy: Array, direction: Array) -> NDArray[np.float64]:
         lack = self._paying(np.asarray(dose_gy[self.voxels.index], dtype=np.float64))
@@ -276,7 +277,7 @@ class MeanDeviation:
     scale_gy: float = 1.0
 
     def _excess(self, dose_gy: Array) -> float:
-        mean = float(self.voxels.weight @ np.asarray(dose_gy[self.voxels.index], dtype=np.float64))
+        mean = dot(self.voxels.weight, dose_gy[self.voxels.index])
         return (max(mean - self.upper_gy, 0.0) + min(mean - self.lower_gy, 0.0)) / self.scale_gy
 
     def add_gradient(self, dose_gy: Array, gradient: Array) -> float:
@@ -302,9 +303,9 @@ class Uniformity:
 
     def add_gradient(self, dose_gy: Array, gradient: Array) -> float:
         dose = np.asarray(dose_gy[self.voxels.index], dtype=np.float64)
-        deviation = (dose - self.voxels.weight @ dose) / self.scale_gy
+        deviation = (dose - dot(self.voxels.weight, dose)) / self.scale_gy
         gradient[self.voxels.index] += 2 * self.weight * self.voxels.weight * deviation / self.scale_gy
-        return self.weight * float(self.voxels.weight @ deviation**2)
+        return self.weight * dot(self.voxels.weight, deviation**2)
 
     def hessian_vector(self, dose_gy: Array, direction: Array) -> NDArray[np.float64]:
         along = np.asarray(direction[self.voxels.index], dtype=np.float64)
@@ -340,7 +341,7 @@ class Geud:
         dose = np.maximum(np.asarray(dose_gy[self.voxels.index], dtype=np.float64), 1e-6)
         top = dose.max() if self.exponent > 0 else dose.min()
         relative = dose / top
-        mean = float(self.voxels.weight @ relative**self.exponent)
+        mean = dot(self.voxels.weight, relative**self.exponent)
         geud = top * mean ** (1 / self.exponent)
         slope = self.voxels.weight * (dose / geud) ** (self.exponent - 1)
         return geud, slope, dose
@@ -361,7 +362,7 @@ class Geud:
         along = np.asarray(direction[self.voxels.index], dtype=np.float64)
         result = np.zeros(len(dose_gy))
         if excess != 0.0:
-            projected = float(slope @ along)
+            projected = dot(slope, along)
             curved = (self.exponent - 1) * (slope * along / dose - slope * projected / geud)
             result[self.voxels.index] = (
                 2 * self.weight / self.scale_gy * (slope * projected / self.scale_gy + excess * curved)

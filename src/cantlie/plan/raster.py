@@ -11,6 +11,7 @@ from cantlie.core.errors import PlanningError
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
+from cantlie.plan.products import separable
 
 Array = NDArray[np.floating]
 
@@ -171,19 +172,19 @@ class SourceBlur:
 
     def apply(self, opening: Array) -> Array:
         """Return the fluence of an opening, shapes (rows, columns)."""
-        sharp = self.sharp_across @ opening @ self.sharp_along
-        if self.wide_share == 0.0:
-            return self.profile * sharp
-        wide = self.wide_across @ opening @ self.wide_along
-        return self.profile * ((1 - self.wide_share) * sharp + self.wide_share * wide)
+        return self.profile * self._blurred(opening)
 
     def adjoint(self, values: Array) -> Array:
         """Return the adjoint of `apply`; the blurs are symmetric."""
-        scaled = self.profile * values
-        sharp = self.sharp_across @ scaled @ self.sharp_along
+        return self._blurred(self.profile * values)
+
+    def _blurred(self, values: Array) -> Array:
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        sharp = separable(self.sharp_across, values, self.sharp_along)
         if self.wide_share == 0.0:
             return sharp
-        return (1 - self.wide_share) * sharp + self.wide_share * (self.wide_across @ scaled @ self.wide_along)
+        wide = separable(self.wide_across, values, self.wide_along)
+        return (1 - self.wide_share) * sharp + self.wide_share * wide
 
 
 def source_blur(raster: Raster, model: BeamModel) -> SourceBlur:

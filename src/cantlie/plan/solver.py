@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.plan.products import dot
+
 Vector = NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
 Projection = Callable[[Vector], Vector]
@@ -84,11 +86,11 @@ def minimise(
             converged = True
             break
         direction = -_two_loop(reduced, pairs, free, scaling)
-        slope = float(direction @ reduced)
+        slope = dot(direction, reduced)
         if slope >= 0:
             pairs.clear()
             direction = -scaling * reduced
-            slope = float(direction @ reduced)
+            slope = dot(direction, reduced)
         step = 1.0
         if not pairs:
             # the first step: as long as the value would fall by a tenth if the slope stayed as it is
@@ -98,7 +100,7 @@ def minimise(
             trial = project(x + step * direction)
             f_trial, g_trial = function(trial)
             evaluations += 1
-            if np.isfinite(f_trial) and f_trial <= f + 1e-4 * min(float(g @ (trial - x)), 0.0):
+            if np.isfinite(f_trial) and f_trial <= f + 1e-4 * min(dot(g, trial - x), 0.0):
                 accepted = True
                 break
             step *= 0.5 if step > 0.2 else 0.25
@@ -109,8 +111,8 @@ def minimise(
             pairs.clear()
             continue
         s, y = trial - x, g_trial - g
-        curvature = float(s @ y)
-        if curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+        curvature = dot(s, y)
+        if curvature > 1e-10 * np.sqrt(dot(s, s) * dot(y, y)):
             pairs.append((s, y, curvature))
         x, f, g = trial, f_trial, g_trial
         values.append(f)
@@ -130,19 +132,19 @@ def _two_loop(
     kept = []
     for s, y, _ in reversed(pairs):
         y_free = np.where(free, y, 0.0)
-        curvature = float(s @ y_free)
-        if curvature <= 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+        curvature = dot(s, y_free)
+        if curvature <= 1e-12 * np.sqrt(dot(s, s) * dot(y, y)):
             continue
-        alpha = float(s @ q) / curvature if free.all() else float(np.where(free, s, 0.0) @ q) / curvature
+        alpha = dot(s, q) / curvature if free.all() else dot(np.where(free, s, 0.0), q) / curvature
         q -= alpha * y_free
         kept.append((s, y_free, curvature, alpha))
     if kept:
         _, y_last, curvature, _ = kept[0]
-        q *= scaling * (curvature / max(float(y_last @ (scaling * y_last)), 1e-300))
+        q *= scaling * (curvature / max(dot(y_last, scaling * y_last), 1e-300))
     else:
         q *= scaling
     for s, y_free, curvature, alpha in reversed(kept):
-        beta = float(y_free @ q) / curvature
+        beta = dot(y_free, q) / curvature
         q += (alpha - beta) * np.where(free, s, 0.0)
     q[~free] = 0.0
     return q
