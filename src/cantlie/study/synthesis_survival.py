@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -54,7 +55,7 @@ def miss(time: Floats, event: Bools, members: Bools, target: Target, other: Bool
 
 def penalty(missed: float) -> float:
     """Return the weight of a miss in the search: large ones count less than in proportion."""
-    return missed / (1.0 + missed / 20.0)
+    return 3.0 * math.log1p(missed)
 
 
 def plan_times(

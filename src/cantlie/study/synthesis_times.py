@@ -98,7 +98,14 @@ class TimedDraft(Draft):
         landmarks = sorted({s.target.month for s in everything if s.target.kind == "rate"})
         pinned = [t.value for _, targets, _ in strata for t in targets if t.kind == "median"]
         time, dead, missed = search_times(
-            time, dead, everything, stratum, landmarks, rng=self.rng, rounds=self.rounds * 5, pinned=pinned
+            time,
+            dead,
+            everything,
+            stratum,
+            landmarks,
+            rng=self.rng,
+            rounds=self.rounds * (8 if self.size <= 60 else 5),
+            pinned=pinned,
         )
         self.missed += missed
         return np.round(time * DAYS_PER_MONTH).astype(np.int64), dead
