@@ -181,7 +181,7 @@ def newton(
             if abs(1 - before.value / now.value) <= tolerance if now.value else change <= tolerance:
                 return beta, now, start, step_number, True
             continue
-        if factor == 1.0 and gain < 1e-11:
+        if factor == 1.0 and gain < 1e-9:
             return beta, now, start, step_number, True
         spread = np.sqrt(np.diag(start.information) / max(float(np.trace(start.information)), 1e-300))
         if change < 1e-8 * max(abs(now.value), 1.0) and float(np.abs(step).max()) > 0.3 and spread.size:
@@ -284,7 +284,7 @@ def cox(
         raise StatisticsError(
             "exact ties cannot be combined with weights or clusters", where="ties", remedy="use Efron's method"
         )
-    spread = x.std(axis=0)
+    spread = np.sqrt(np.einsum("ij,ij->j", x, x) / x.shape[0])
     scale = np.where(spread > 0, spread, 1.0)
     scaled = x / scale
 
@@ -399,6 +399,7 @@ def prepare(
         raise StatisticsError("nobody had the event, so there is nothing to model", where="event")
     check_varies(plan)
     sets = risk_sets(t, d, e, codes, w)
-    centre = np.average(plan.matrix, axis=0, weights=w)
-    x = np.ascontiguousarray(plan.matrix[sets.order] - centre)
+    centre = w @ plan.matrix / w.sum()
+    x = plan.matrix[sets.order]
+    x -= centre
     return CoxData(sets, x, centre, plan, tuple(labels), None if members is None else members[sets.order])

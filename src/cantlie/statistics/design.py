@@ -55,6 +55,12 @@ def design(covariates: pd.DataFrame | ArrayLike, names: tuple[str, ...] | list[s
         if len(labels) != array.shape[1]:
             raise StatisticsError(f"{len(labels)} names for {array.shape[1]} covariates", where="names")
         covariates = pd.DataFrame(array, columns=labels)
+    numeric = [pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind) for kind in covariates.dtypes]
+    if numeric and all(numeric):
+        matrix = covariates.to_numpy(dtype=np.float64, na_value=np.nan)
+        if np.isfinite(matrix.sum()):
+            own = tuple(str(name) for name in covariates.columns)
+            return Design(np.ascontiguousarray(matrix), own, np.arange(len(own), dtype=np.intp), own)
     columns: list[NDArray[np.float64]] = []
     called: list[str] = []
     terms: list[int] = []
@@ -105,15 +111,15 @@ def check_varies(plan: Design) -> None:
     StatisticsError
         Naming the first column that is constant or linearly dependent.
     """
-    spread = np.ptp(plan.matrix, axis=0)
-    constant = np.flatnonzero(spread == 0)
+    constant = np.flatnonzero((plan.matrix == plan.matrix[0]).all(axis=0))
     if constant.size:
         raise StatisticsError(
             "is the same for all patients", where=f"covariate {plan.names[constant[0]]}", remedy="leave it out"
         )
-    centred = plan.matrix - plan.matrix.mean(axis=0)
-    scaled = centred / np.sqrt((centred**2).sum(axis=0))
-    gram = scaled.T @ scaled
+    centred = plan.matrix - np.ones(len(plan.matrix)) @ plan.matrix / len(plan.matrix)
+    gram = centred.T @ centred
+    size = np.sqrt(np.diag(gram))
+    gram = gram / np.outer(size, size)
     for column in range(1, gram.shape[0]):
         block = gram[:column, :column]
         rest = 1.0 - float(gram[column, :column] @ np.linalg.lstsq(block, gram[:column, column], rcond=None)[0])

@@ -239,10 +239,25 @@ def exposure(sets: RiskSets, values: NDArray[np.float64], shared: NDArray[np.flo
     """
     groups = np.add.reduceat(values, sets.group_start[:-1], axis=0)
     running = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(groups, axis=0)])
-    result: NDArray[np.float64] = running[sets.leaves] - running[sets.joins]
+    result: NDArray[np.float64] = running[sets.leaves]
+    if sets.joins.any():
+        result = result - running[sets.joins]
     if shared.any():
         own = np.add.reduceat(shared, sets.group_start[:-1], axis=0)
         result[sets.event] -= own[sets.leaves[sets.event] - 1]
+    return result
+
+
+_BLOCK_ROWS = 2048
+
+
+def weighted_gram(x: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return X′ diag(weight) X for weights that are not negative, in blocks that stay in the cache."""
+    result = np.zeros((x.shape[1], x.shape[1]))
+    root = np.sqrt(weight)
+    for start in range(0, x.shape[0], _BLOCK_ROWS):
+        block = x[start : start + _BLOCK_ROWS] * root[start : start + _BLOCK_ROWS, None]
+        result += block.T @ block
     return result
 
 
@@ -272,5 +287,5 @@ def likelihood(sets: RiskSets, x: NDArray[np.float64], beta: NDArray[np.float64]
     increment = sums.increment
     expected = sets.weight * sums.hazard_ratio * exposure(sets, increment, increment * sums.share)
     score = x.T @ (sets.weight * sets.event - expected)
-    information = (x * expected[:, None]).T @ x - (sums.mean * sums.part[:, None]).T @ sums.mean
+    information = weighted_gram(x, np.maximum(expected, 0.0)) - weighted_gram(sums.mean, sums.part)
     return Likelihood(value, score, information)
