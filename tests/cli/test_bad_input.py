@@ -143,7 +143,7 @@ def test_a_zip_that_reaches_outside(capsys, tmp_path):
         (("--density-curve", "missing.csv"), "missing.csv"),
         (("--aliases", "missing.toml"), "missing.toml"),
         (("--plane", "1,2,3"), "plane"),
-        (("--junction", "kiss"), "junction"),
+        (("--plane", "1,2,3,0,0,0"), "plane"),
         (("--scheme", "other"), "scheme"),
     ],
 )

@@ -296,3 +296,13 @@ def test_ct_without_frame_of_reference_can_be_exported(maker, tmp_path, check_di
     case = read_case(folder)
     write_rtstruct(case, [], tmp_path / "RS.dcm")
     check_dicom(tmp_path / "RS.dcm")
+
+
+def test_a_linked_folder_is_followed_once(make_in, tmp_path):
+    maker = make_in(tmp_path / "elsewhere")
+    maker.write()
+    case = tmp_path / "case"
+    case.mkdir()
+    (case / "CT").symlink_to(maker.folder, target_is_directory=True)
+    (case / "CT" / "back").symlink_to(case, target_is_directory=True)
+    assert len(read_case(case).ct.slices) == len(read_case(maker.folder).ct.slices)

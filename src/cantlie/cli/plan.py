@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,8 +32,13 @@ def plan(
     density_curve: DensityOption = None,
     aliases: AliasOption = None,
     fields: Annotated[int | None, typer.Option("--fields", min=1, max=15, help="Number of fields per plan.")] = None,
+    split: Annotated[
+        Literal["anatomy", "couinaud", "volume_equal", "lesion_aware"] | None,
+        typer.Option("--split", help="How the liver is divided; default: the protocol's."),
+    ] = None,
     junction: Annotated[
-        str | None, typer.Option("--junction", help="overlap, abut, gap or feather; default: the protocol's.")
+        Literal["overlap", "abut", "gap", "feather"] | None,
+        typer.Option("--junction", help="What happens where the PTVs meet; default: the protocol's."),
     ] = None,
     junction_mm: Annotated[
         float | None,
@@ -69,6 +74,7 @@ def plan(
         density_curve=density_curve,
         aliases=aliases,
         fields=fields,
+        split=split,
         junction=junction,
         junction_mm=junction_mm,
         plane=plane,

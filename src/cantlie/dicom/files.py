@@ -69,7 +69,13 @@ def _is_clutter(parts: tuple[str, ...]) -> bool:
 
 def _folder_files(path: Path) -> tuple[CaseFile, ...]:
     found: list[CaseFile] = []
-    for folder, folders, names in os.walk(path):
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder that was read already
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
         for name in sorted(names):
             file = Path(folder) / name

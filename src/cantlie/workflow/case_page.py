@@ -12,6 +12,7 @@ from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.machine.machine import Machine
 from cantlie.patient.regions import Regions
+from cantlie.plan.complexity import complexity
 from cantlie.plan.delivery import beam_fluence
 from cantlie.plan.request import GoalOutcome, PlannedTarget
 from cantlie.plan.treatment import TreatmentBeam
@@ -81,7 +82,6 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         biology=_biology(planned.course),
         biology_note=_biology_note(planned.course),
         ntcp=_risks(planned.course),
-        checks=planned.checks,
         notes=[*planned.notes, *_reading_notes(planned)],
         protocol_choices=_choices(protocol),
         provenance=_provenance(planned, record),
@@ -142,7 +142,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         indices=planned.dosimetry.indices[name],
         promises=_promises(planned.planning.outcomes, name),
         checks=[check for check in planned.checks if check.what.startswith(name)],
-        delivery_minutes=None,
+        delivery_minutes=complexity(one.plan, planned.machine).delivery_s / 60.0,
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
             f"{protocol.technique.delivery.replace('_', '-')}, {len(one.plan.beams)} fields, "

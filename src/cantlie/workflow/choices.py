@@ -16,6 +16,7 @@ def with_choices(
     protocol: Protocol,
     *,
     fields: int | None = None,
+    split: str | None = None,
     junction: str | None = None,
     junction_mm: float | None = None,
     plane: str | None = None,
@@ -41,6 +42,9 @@ def with_choices(
         protocol = protocol.model_copy(update={"technique": _changed(protocol.technique, "--fields", update)})
         notes.append(_note(f"{fields} fields were chosen"))
     changes: dict[str, Any] = {}
+    if split is not None:
+        changes |= {"method": split, "plane_point_mm": None, "plane_normal": None}
+        notes.append(_note(f"the liver is divided by the method {split}, as chosen"))
     if junction is not None:
         width = 0.0 if junction_mm is None else junction_mm
         changes |= {"junction": junction, "gap_mm": 0.0, "feather_mm": 0.0, "feather_steps": 1}
@@ -58,7 +62,8 @@ def with_choices(
             raise InputError(
                 "this protocol does not divide the liver", where=protocol.id, remedy="leave out the option"
             )
-        option = "--plane" if plane is not None and junction is None else "--junction"
+        given = {"--split": split, "--junction": junction, "--plane": plane}
+        option = " ".join(name for name, value in given.items() if value is not None)
         protocol = protocol.model_copy(update={"split": _changed(protocol.split, option, changes)})
     return protocol, tuple(notes)
 

@@ -105,7 +105,7 @@ def course_of(
                 centres,
                 liver_dvh.differential_cc,
                 liver_disease=biology.liver_disease,
-                largest_dose_per_fraction_gy=max(p.dose_per_fraction_gy for p in protocol.prescriptions),
+                largest_dose_per_fraction_gy=max(plan.target.prescription_gy / plan.target.fractions for plan in plans),
             )
         )
         fractions = max(plan.target.fractions for plan in plans)

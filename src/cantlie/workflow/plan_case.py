@@ -15,6 +15,8 @@ from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine, load_machine
+from cantlie.patient.masks import MASK_CONVENTION
+from cantlie.plan.complexity import complexity
 from cantlie.plan.planner import plan_targets
 from cantlie.plan.request import PlanningRequest, PlanningResult
 from cantlie.protocol.checks import check_protocol
@@ -23,7 +25,9 @@ from cantlie.protocol.schema import Protocol
 from cantlie.report.case_pages import write_case_report
 from cantlie.report.case_report import CheckRow
 from cantlie.target.build import TargetResult, build_targets
+from cantlie.target.scheme_choice import choose_scheme
 from cantlie.workflow.case_page import case_report
+from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.choices import with_choices
 from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, summary_of
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
@@ -38,9 +42,12 @@ STAGES = {
     "planning": 60.0,
     "course": 5.0,
     "evaluation": 6.0,
+    "independent check": 4.0,
     "DICOM export": 4.0,
     "report": 12.0,
 }
+
+MASKS = Note(MASK_CONVENTION, "structures", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class PlanCase:
     density_curve: Path | None = None
     aliases: Path | None = None
     fields: int | None = None
+    split: str | None = None
     junction: str | None = None
     junction_mm: float | None = None
     plane: str | None = None
@@ -104,6 +112,7 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     protocol, choice_notes = with_choices(
         load_protocol(request.protocol),
         fields=request.fields,
+        split=request.split,
         junction=request.junction,
         junction_mm=request.junction_mm,
         plane=request.plane,
@@ -152,6 +161,11 @@ def _stages(
     targets = run.stage(
         "targets", key, lambda step: build_targets(patient.regions, protocol, progress=step), keep=False
     )
+    chosen = choose_scheme(protocol, targets.regions)
+    if chosen is not None:
+        protocol = protocol.with_scheme(chosen.scheme)
+        choice_notes = (*choice_notes, Note(chosen.reason, "protocol", "info"))
+        key = key_of(inputs, chosen.scheme)
     planning_request = PlanningRequest.of_protocol(
         patient.density, targets.regions, protocol, machine, patient.case.ct.patient_position
     )
@@ -171,11 +185,29 @@ def _stages(
         lambda step: judge_doses(targets.regions, protocol, doses, prescriptions, step),
         keep=False,
     )
-    findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
-    notes = _unique(
-        (*choice_notes, *patient.notes, *targets.notes, *planning.notes, *dosimetry.notes, *course.notes, *findings)
+    checks, check_notes = run.stage(
+        "independent check",
+        key,
+        lambda step: check_plans(planning.plans, patient.density, machine, BeamModel.named(machine.beam_model), step),
+        keep=False,
     )
-    planned = PlannedCase(request, protocol, machine, patient, targets, planning, course, dosimetry, (), notes)
+    findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
+    notes = dict.fromkeys(
+        (
+            *choice_notes,
+            *patient.notes,
+            *targets.notes,
+            *planning.notes,
+            *dosimetry.notes,
+            *course.notes,
+            *check_notes,
+            *findings,
+            MASKS,
+        )
+    )
+    planned = PlannedCase(
+        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes)
+    )
     run.note(notes)
     run.cite(citations_of(planned))
     run.add_provenance(
@@ -216,6 +248,10 @@ def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...]
         },
         "course": summary_of(planned.course),
         "radiobiology": biology_of(planned.course),
+        "complexity": {
+            one.target.name: asdict(complexity(one.plan, planned.machine)) for one in planned.planning.plans
+        },
+        "independent_check": [asdict(check) for check in planned.checks],
         "files": [{"path": str(f.path.relative_to(out)), "modality": f.modality, "content": f.content} for f in files],
     }
     write_json(
@@ -299,7 +335,3 @@ def _plain(request: PlanCase) -> dict[str, Any]:
         for name, value in asdict(request).items()
         if value is not None and name not in ("case", "out", "patient")
     }
-
-
-def _unique(notes: tuple[Note, ...]) -> tuple[Note, ...]:
-    return tuple(dict.fromkeys(notes))
