@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cantlie.core.grid import Grid
-from cantlie.plan.goals import Rule, goal_of_rule, metric_value, rules_of_protocol, tighten
+from cantlie.plan.goals import (
+    Rule,
+    goal_of_rule,
+    graded_part,
+    metric_value,
+    quality_terms,
+    rules_of_protocol,
+    tighten,
+)
 from cantlie.plan.normalise import best_factors, factor_for_coverage, factor_for_dose, rounded_mu
 from cantlie.plan.objectives import value
 from cantlie.plan.problem import COURSE, Problem, Term
@@ -131,3 +139,13 @@ def test_rounding_keeps_the_sum(values: list[float], resolution: float) -> None:
     assert abs(rounded.sum() - mu.sum()) <= 0.5 * resolution + 1e-9
     assert rounded.min() >= 2.0 - 1e-9
     np.testing.assert_allclose(rounded / resolution, np.round(rounded / resolution), atol=1e-6)
+
+
+def test_a_feathered_target_is_asked_for_its_level_of_dose_in_every_voxel() -> None:
+    level = np.linspace(0.0, 1.0, N)
+    volumes = {"PTV": ONES, "BODY": ONES, graded_part("PTV"): ONES * level}
+    voxels = PlanningVoxels(GRID, np.arange(N), volumes, {"PTV": np.zeros(N)})
+    terms = quality_terms([PlanTarget("PTV", 30.0, 15)], (), voxels, "BODY")
+    graded = sum(value(term.objective, 30.0 * level) for term in terms)
+    assert graded == pytest.approx(0, abs=1e-12)
+    assert sum(value(term.objective, np.full(N, 30.0)) for term in terms) > 0.1

@@ -96,6 +96,7 @@ def optimise_fluence(
     problem: Problem,
     goals: Sequence[Goal],
     voxels: PlanningVoxels,
+    prescriptions_gy: Sequence[float],
     *,
     iterations: int,
     start: Openings | None = None,
@@ -111,6 +112,8 @@ def optimise_fluence(
         The fields of each plan.
     problem
         Objectives on the doses; it holds the objectives of ``goals`` too, whose penalties are raised here.
+    prescriptions_gy
+        Prescribed dose of each plan's target.
     iterations
         Steps altogether; a third of them before penalties are first looked at.
     start
@@ -120,7 +123,7 @@ def optimise_fluence(
     """
     log = log if log is not None else Log()
     layout = _Layout.of(plans)
-    x = layout.vector(start) if start is not None else _open_fields(layout, problem, goals, voxels)
+    x = layout.vector(start) if start is not None else _open_fields(layout, problem, voxels, prescriptions_gy)
     scale = max(float(x.mean()), 1e-9)
     smooth = Smoothness(*layout.neighbours(), smoothness, scale)
 
@@ -153,11 +156,12 @@ def optimise_fluence(
     return layout.openings(scale * z)
 
 
-def _open_fields(layout: _Layout, problem: Problem, goals: Sequence[Goal], voxels: PlanningVoxels) -> Vector:
+def _open_fields(
+    layout: _Layout, problem: Problem, voxels: PlanningVoxels, prescriptions_gy: Sequence[float]
+) -> Vector:
     openings = layout.openings(np.ones(layout.size))
-    for plan, name, fields in zip(layout.plans, problem.names, openings, strict=True):
+    for plan, name, fields, wanted in zip(layout.plans, problem.names, openings, prescriptions_gy, strict=True):
         volumes = voxels.volumes_cc[name]
-        wanted = next(goal.rule.prescription_gy for goal in goals if goal.rule.structure == name)
         mean = float(plan.dose_gy(fields) @ volumes) / float(volumes.sum())
         for opening in fields:
             opening *= wanted / max(mean, 1e-12)

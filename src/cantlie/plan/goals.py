@@ -236,9 +236,10 @@ def quality_terms(
     for target in targets:
         dose = target.prescription_gy
         chosen = voxels.of(target.name)
-        terms.append(Term(target.name, SquaredDeviation(chosen, dose, 1.0, scale)))
-        terms.append(Term(target.name, SquaredUnderdose(chosen, 0.94 * dose, 10.0, scale)))
-        terms.append(Term(target.name, SquaredOverdose(chosen, 1.07 * dose, 10.0, scale)))
+        level = _level(target.name, voxels, chosen)
+        terms.append(Term(target.name, SquaredDeviation(chosen, dose * level, 1.0, scale)))
+        terms.append(Term(target.name, SquaredUnderdose(chosen, 0.94 * dose * level, 10.0, scale)))
+        terms.append(Term(target.name, SquaredOverdose(chosen, 1.07 * dose * level, 10.0, scale)))
         outside_cc = np.where(voxels.distance_mm[target.name] > 0, voxels.volumes_cc[body], 0.0)
         outside_cc = np.minimum(outside_cc, np.maximum(voxels.volumes_cc[body] - voxels.volumes_cc[target.name], 0.0))
         near_cc = np.where(voxels.distance_mm[target.name] <= 50.0, outside_cc, 0.0)
@@ -264,6 +265,24 @@ def quality_terms(
             terms.append(Term(COURSE, MeanDose(chosen, 0.01, scale)))
             terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, 0.01, scale)))
     return terms
+
+
+def full_part(target: str) -> str:
+    """Return the name of the part of a target that its plan treats with the whole prescription."""
+    return f"{target} beside the junction"
+
+
+def graded_part(target: str) -> str:
+    """Return the name of a target weighted by the level of its prescription."""
+    return f"{target} by level"
+
+
+def _level(target: str, voxels: PlanningVoxels, chosen: VoxelSet) -> float | NDArray[np.float64]:
+    """Return the part of the prescription that each voxel of a target is to get: 1 but in a feathered junction."""
+    graded = voxels.volumes_cc.get(graded_part(target))
+    if graded is None:
+        return 1.0
+    return np.asarray(graded[chosen.index] / voxels.volumes_cc[target][chosen.index])
 
 
 def tighten(goals: Sequence[Goal], problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> bool:

@@ -60,9 +60,15 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         state = _State.of(request, setup)
     with work.timed("fluence"):
         openings = optimise_fluence(
-            setup.plans, state.problem, state.goals, setup.voxels, iterations=settings.fluence_iterations,
-            log=work.log, progress=part(progress, 0.2, 0.5),
-        )  # fmt: skip
+            setup.plans,
+            state.problem,
+            state.goals,
+            setup.voxels,
+            [target.prescription_gy for target in request.targets],
+            iterations=settings.fluence_iterations,
+            log=work.log,
+            progress=part(progress, 0.2, 0.5),
+        )
         promised = state.metrics([plan.dose_gy(fields) for plan, fields in zip(setup.plans, openings, strict=True)])
     with work.timed("sequencing"):
         segments = _sequence_all(request, setup, openings, part(progress, 0.5, 0.55))
@@ -209,7 +215,7 @@ def _deliver(request: PlanningRequest, setup: Setup, segments: FieldSegments, pr
     plans: list[TreatmentPlan] = []
     doses: list[Volume] = []
     for number, (target, plan, fields) in enumerate(zip(request.targets, setup.plans, rounded, strict=True)):
-        label = f"{request.protocol.id[:8]} {target.name}"[:16]
+        label = f"{target.name} {request.protocol.id}"[:16].rstrip("-_ ")
         step = part(progress, number / len(setup.plans), (number + 1) / len(setup.plans))
         plans.append(treatment_plan(target, plan, fields, machine, label))
         doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step))
@@ -269,8 +275,8 @@ def _conflicts(outcomes: Sequence[GoalOutcome]) -> list[Note]:
     broken = [outcome for outcome in outcomes if not outcome.met]
     return [
         Note(
-            f"{outcome.metric} {outcome.op} {outcome.limit:g} {outcome.unit} ({outcome.scope}) cannot be met together "
-            f"with the other rules: delivered {outcome.delivered:.4g} {outcome.unit}, missed by "
+            f"{outcome.metric} {outcome.op} {outcome.limit:g} {outcome.unit} ({outcome.scope}) was not met beside the "
+            f"other rules: delivered {outcome.delivered:.4g} {outcome.unit}, missed by "
             f"{outcome.excess:.3g} {outcome.unit}",
             outcome.structure,
         )

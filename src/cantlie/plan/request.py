@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +96,9 @@ class PlanningRequest:
         TG-263 names, from which the recipes of the protocol are formed.
     targets
         One for each plan of the course, in the order of the protocol.
+    levels
+        For a feathered junction: target to the part of its prescription, 0 to 1, that its plan gives each voxel, on the
+        CT grid. Rules on the target then count where its level is 1.
     """
 
     density: Volume
@@ -104,6 +108,7 @@ class PlanningRequest:
     patient_position: str
     targets: tuple[PlanTarget, ...]
     settings: PlannerSettings = PlannerSettings()
+    levels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -129,13 +134,23 @@ class PlanningRequest:
         *,
         scheme: str | None = None,
         settings: PlannerSettings | None = None,
+        levels: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> PlanningRequest:
         """Return the request for all targets of a protocol in one of its schemes."""
         targets = []
         for name in protocol.target_ids:
             prescription = protocol.prescription(name, scheme)
             targets.append(PlanTarget(name, prescription.total_gy, prescription.fractions))
-        return cls(density, regions, protocol, machine, patient_position, tuple(targets), settings or PlannerSettings())
+        return cls(
+            density,
+            regions,
+            protocol,
+            machine,
+            patient_position,
+            tuple(targets),
+            settings or PlannerSettings(),
+            levels or {},
+        )
 
 
 @dataclass(frozen=True, slots=True)

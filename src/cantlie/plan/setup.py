@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.plan.beams import choose_gantry_deg, direction_cost, isocentre_mm, region_points_mm
 from cantlie.plan.fields import FieldSet
-from cantlie.plan.goals import Rule, rules_of_protocol
+from cantlie.plan.goals import Rule, full_part, graded_part, rules_of_protocol
 from cantlie.plan.raster import Raster, raster_of, source_blur
 from cantlie.plan.request import PlanningRequest, PlanTarget
 from cantlie.plan.stored import stored
@@ -118,7 +118,12 @@ def _masks(
     missing: set[str] = set()
     stand_ins = {constraint.structure: constraint.stand_ins for constraint in protocol.constraints}
     rules = []
+    for name, level in request.levels.items():
+        masks[graded_part(name)] = masks[name] * level
+        masks[full_part(name)] = masks[name] * (level > 1.0 - 1e-3)
     for rule in rules_of_protocol(protocol, request.targets):
+        if rule.structure in request.levels and rule.kind != "constraint":
+            rule = replace(rule, structure=full_part(rule.structure))
         if rule.structure not in masks and rule.structure not in missing:
             found = resolve_first(regions, rule.structure, stand_ins.get(rule.structure, ()))
             if found is None:

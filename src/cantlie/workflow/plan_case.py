@@ -7,6 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
@@ -167,7 +170,12 @@ def _stages(
         choice_notes = (*choice_notes, Note(chosen.reason, "protocol", "info"))
         key = key_of(inputs, chosen.scheme)
     planning_request = PlanningRequest.of_protocol(
-        patient.density, targets.regions, protocol, machine, patient.case.ct.patient_position
+        patient.density,
+        targets.regions,
+        protocol,
+        machine,
+        patient.case.ct.patient_position,
+        levels=_levels(targets, protocol),
     )
     planning: PlanningResult = run.stage("planning", key, lambda step: plan_targets(planning_request, step))
     doses = _doses(planning)
@@ -321,6 +329,15 @@ def citations_of(planned: PlannedCase) -> tuple[str, ...]:
         *planned.machine.sources,
         *(risk.model.source for risk in planned.course.risks),
     )
+
+
+def _levels(targets: TargetResult, protocol: Protocol) -> dict[str, NDArray[np.float32]]:
+    """Return the levels of a feathered junction by target."""
+    junction = targets.junction
+    if junction is None or junction.right_level is None or junction.left_level is None:
+        return {}
+    by_recipe = {"right_half_liver": junction.right_level, "left_half_liver": junction.left_level}
+    return {target.id: by_recipe[target.recipe] for target in protocol.targets if target.recipe in by_recipe}
 
 
 def _doses(planning: PlanningResult) -> dict[str, Volume]:
