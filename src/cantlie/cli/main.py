@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from cantlie.cli import demo, doctor, dose, evaluate, machine, plan, protocol, study
+from cantlie.cli import compare, demo, doctor, dose, evaluate, machine, plan, protocol, study
 from cantlie.cli.console import tell
 from cantlie.core.errors import CantlieError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("dose")(dose.dose)
 app.add_typer(protocol.app, name="protocol")

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cantlie.core.errors import DoseError
 from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
+from cantlie.dose.device import Device, check_device
 from cantlie.dose.field import Field
 from cantlie.dose.phantom import Phantom, on_lattice, phantom
 from cantlie.dose.superposition import unit_dose
@@ -29,7 +29,7 @@ def collapsed_cone_dose(
     grid: Grid | None = None,
     medium: Medium = "medium",
     progress: Progress = silent,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
 ) -> Volume:
     """Return the dose of fields in Gy.
 
@@ -58,8 +58,7 @@ def collapsed_cone_dose(
     DoseError
         If there is no patient in the volume, or a field cannot be calculated.
     """
-    if device == "cuda":
-        raise DoseError("the dose engine has no GPU path yet", where="--device cuda", remedy="use --device auto or cpu")
+    check_device(device)
     wanted = density.grid if grid is None else grid
     patient = phantom(density, model, wanted)
     total = np.zeros(patient.grid.shape, dtype=np.float32)

@@ -25,7 +25,7 @@ from cantlie.workflow.comparison_arm import Arm, arm_of, cropped
 from cantlie.workflow.comparison_biology import Assumptions
 from cantlie.workflow.comparison_halves import BedDifference, bed_difference
 from cantlie.workflow.comparison_page import Anatomy, anatomy_of, comparison_report
-from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, planning_inputs
+from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same, planning_inputs
 from cantlie.workflow.comparison_results import (
     Comparison,
     FailedArm,
@@ -181,7 +181,8 @@ def _stages(run: RunFolder, request: CompareCases, asked: Sequence[_Asked]) -> C
             reason = f"an error of Cantlie itself, not of your input; please report {one.protocol.id}/error.txt."
             failed.append(FailedArm(one.protocol.id, one.protocol.title, reason))
             continue
-        arms.append(arm_of(planned, protocols, assumptions, "" if donor is None else donor.protocol_id))
+        same = donor is not None and are_the_same(donor, planned)
+        arms.append(arm_of(planned, protocols, assumptions, donor.protocol_id if donor is not None and same else ""))
         if anatomy is None:
             anatomy = anatomy_of(planned)
             liver = _normal_liver(planned.targets.regions)

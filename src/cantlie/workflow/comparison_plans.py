@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cantlie.core.provenance import environment, sha256_of_file
 from cantlie.machine.machine import Machine
 from cantlie.patient.density import DensityCurve
@@ -58,7 +60,8 @@ def adopt_plans(shared: SharedPlans, protocol: Protocol, request: PlanCase) -> N
     """Put the plans of one protocol into the run folder of another that asks for the same ones.
 
     They are kept under the key that planning this protocol would have, so that `plan_case` finds them there and goes
-    on with its own calendar. Plans that lie there already stay.
+    on with its own calendar. Plans that lie there already stay. Where the protocol chooses its scheme by the patient,
+    nothing is taken over, for the key is not known before.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ def adopt_plans(shared: SharedPlans, protocol: Protocol, request: PlanCase) -> N
     protocol, request
         The protocol that asks for the same plans, with the user's choices in it, and the run that it is planned by.
     """
+    if protocol.choice is not None:
+        return
     key = key_of(
         {
             "case_sha256": shared.case_sha256,
@@ -80,6 +85,18 @@ def adopt_plans(shared: SharedPlans, protocol: Protocol, request: PlanCase) -> N
     kept = kept_plans(request.out)
     if archive.load(kept, key) is None:
         archive.save(kept, key, shared.planning)
+
+
+def are_the_same(shared: SharedPlans, planned: PlannedCase) -> bool:
+    """Say whether a planned case has the same plans: the same monitor units and the same dose in every voxel."""
+    pairs = list(zip(shared.planning.plans, planned.planning.plans, strict=False))
+    return len(shared.planning.plans) == len(planned.planning.plans) and all(
+        one.target.name == two.target.name
+        and one.plan.mu == two.plan.mu
+        and one.dose.grid == two.dose.grid
+        and bool(np.array_equal(one.dose.values, two.dose.values))
+        for one, two in pairs
+    )
 
 
 def kept_plans(folder: Path) -> Path:

@@ -102,4 +102,5 @@ def _gpu() -> Check:
     if not cuda.is_available():
         return Check("GPU", "info", "none found; dose is computed on the CPU")
     name = cuda.get_current_device().name
-    return Check("GPU", "info", name.decode() if isinstance(name, bytes) else str(name))
+    found = name.decode() if isinstance(name, bytes) else str(name)
+    return Check("GPU", "info", f"{found}, not used: the dose engine has no GPU path yet")

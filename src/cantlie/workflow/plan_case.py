@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import sha256_of_file
 from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
+from cantlie.dose.device import Device, check_device
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine, load_machine
 from cantlie.patient.masks import MASK_CONVENTION
@@ -75,7 +76,7 @@ class PlanCase:
     patient: str | None = None
     label: str = ""
     attributions: tuple[str, ...] = ()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +113,7 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     CantlieError
         If something that the user gave cannot be used, with what is wrong, where, and what to do.
     """
+    check_device(request.device)
     protocol, choice_notes = with_choices(
         load_protocol(request.protocol),
         fields=request.fields,

@@ -17,6 +17,7 @@ from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile, read_plan_file
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
+from cantlie.dose.device import Device, check_device
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import dvh
 from cantlie.machine.beam_model import BeamModel
@@ -50,7 +51,7 @@ class RecalculatePlan:
     patient: str | None = None
     grid_mm: float = _FINE_MM
     dose_to: Literal["medium", "water"] = "medium"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
 
 def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[s
     CantlieError
         If the case, the plan or the machine cannot be used, or the plan belongs to another patient.
     """
+    check_device(request.device)
     settings = {"name": "dose", "machine": request.machine, "grid_mm": request.grid_mm, "dose_to": request.dose_to}
     run = RunFolder(request.out, settings, STAGES, progress)
     try:
