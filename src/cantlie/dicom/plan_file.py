@@ -36,7 +36,7 @@ class PatientSetup:
     Parameters
     ----------
     patient_position
-        DICOM patient position (``HFS`` ...).
+        DICOM patient position (``HFS`` ...); empty where a plan does not say it (its beams are then read as HFS).
     description
         Setup technique in words: arms up, abdominal belt, breath hold.
     fixation
@@ -147,7 +147,7 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         _refuse_what_is_not_modelled(one, place)
         setup_number = integer(one, "ReferencedPatientSetupNumber", place, min(setups, default=1))
         used_setups.add(setup_number)
-        position = setups[setup_number].patient_position if setup_number in setups else "HFS"
+        position = (setups[setup_number].patient_position if setup_number in setups else "") or "HFS"
         reader = _BeamReader(one, place, position, notes)
         beams.append(reader.beam(beam_number, metersets[beam_number]))
         if reader.leaf_boundaries_mm is not None:
@@ -205,7 +205,7 @@ def _setup(one: Dataset) -> PatientSetup:
         for device in items(one, "FixationDeviceSequence")
     )
     return PatientSetup(
-        patient_position=text(one, "PatientPosition", "HFS").upper(),
+        patient_position=text(one, "PatientPosition").upper(),
         description=text(one, "SetupTechniqueDescription"),
         fixation=fixation,
     )

@@ -220,7 +220,7 @@ def _counts(first: Arm, other: Arm) -> list[Statement | None]:
     broken = [float(row[1]) for row in met]
     difference = broken[0] - broken[1]
     rules = Statement("Rules", "broken rules of the own protocol", "rules", first.id, other.id, broken[0], broken[1],
-                      difference, difference, difference, "counted", f"{_capital(sentence)}.")  # fmt: skip
+                      difference, difference, difference, "counted", f"{sentence}.")  # fmt: skip
     return [*found, minutes, rules]
 
 

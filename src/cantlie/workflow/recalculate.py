@@ -99,12 +99,12 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     _check_belongs(plan_file, case.ct.frame_of_reference_uid, case.identity.patient_id, str(request.plan))
     plan = plan_file.plan
     grid = patient.density.grid.resampled((request.grid_mm,) * 3)
+    position = plan_file.setup.patient_position or case.ct.patient_position
     notes = [*patient.notes, *plan_file.notes, *_energy_notes(plan_file, machine)]
-    fields = [
-        field
-        for beam in plan
-        for field in fields_of(_placed(beam, case.ct.patient_position), machine, model, plan_file)
-    ]
+    if position != case.ct.patient_position:
+        message = f"the plan is for a patient who lies {position}, the CT was taken {case.ct.patient_position}"
+        notes.append(Note(message, "RTPLAN"))
+    fields = [field for beam in plan for field in fields_of(_placed(beam, position), machine, model, plan_file)]
     per_fraction = run.stage(
         "dose",
         key_of("dose"),
@@ -190,7 +190,7 @@ def _mlc(number: int, machine: Machine, plan_file: PlanFile) -> Mlc | None:
 
 
 def _placed(beam: TreatmentBeam, patient_position: str) -> TreatmentBeam:
-    """Return a beam for a patient who lies as in the CT; RTPLANs that say nothing mean the same."""
+    """Return a beam for a patient who lies in a given position."""
     points = tuple(
         replace(point, geometry=replace(point.geometry, patient_position=patient_position))
         for point in beam.control_points

@@ -1,0 +1,77 @@
+"""Recalculating a plan: patient position, refusals and where the beam comes from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cantlie.cli.main import run
+from cantlie.core import Grid, Volume
+from cantlie.dicom.rtdose import read_rtdose
+from cantlie.dicom.rtplan import write_rtplan
+from cantlie.dicom.rtstruct import write_rtstruct
+from cantlie.machine.aperture import Aperture
+from cantlie.machine.geometry import BeamGeometry
+from cantlie.machine.machine import load_machine
+from cantlie.patient.case import Case, Ct, PatientIdentity
+from cantlie.patient.structures import Structure, StructureSet
+from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
+from cantlie.workflow.recalculate import RecalculatePlan, recalculate
+
+GRID = Grid((30, 40, 40), (5.0, 5.0, 5.0), (-97.5, -97.5, -72.5))
+
+
+def box(name: str, kind: str = "") -> Structure:
+    corners = np.array([(-80, -80), (80, -80), (80, 80), (-80, 80)], dtype=float)
+    contours = tuple(np.column_stack([corners, np.full(4, z)]) for z in GRID.z_mm[2:-2])
+    return Structure(name, contours, dicom_type=kind)
+
+
+@pytest.fixture
+def make_case(tmp_path, make_images):
+    """Return a function that writes a water box as CT and RTSTRUCT with a plan of one lateral field."""
+
+    def make(position: str, plan_position: str | None = None) -> tuple[Path, Path]:
+        hu = np.full(GRID.shape, -1000.0)
+        hu[2:-2, 4:-4, 4:-4] = 0.0
+        folder = tmp_path / "case"
+        slices = make_images(folder, GRID, hu, position)
+        ct = Ct(Volume(GRID, hu), position, "2.25.1", "2.25.2", "2.25.3", slices)
+        case = Case(ct, StructureSet((box("BODY", "EXTERNAL"),)), PatientIdentity("P1"))
+        uid = write_rtstruct(case, [box("BODY", "EXTERNAL")], folder / "RS.dcm")
+        geometry = BeamGeometry((0.0, 0.0, 0.0), 90.0, patient_position=plan_position or position)
+        aperture = Aperture((-30.0, 30.0), (-30.0, 30.0))
+        points = (ControlPoint(geometry, aperture, 0.0), ControlPoint(geometry, aperture, 100.0))
+        plan = TreatmentPlan("one field", "point", (TreatmentBeam(1, "G90", points),), 2, 4.0)
+        path = tmp_path / "RP.dcm"
+        write_rtplan(case, plan, load_machine("reference-6mv-point"), uid, path)
+        return folder, path
+
+    return make
+
+
+@pytest.mark.parametrize(("position", "side"), [("HFS", 1), ("FFS", -1), ("HFP", -1), ("FFP", 1)])
+def test_the_beam_enters_where_the_patient_position_puts_it(make_case, tmp_path, position, side):
+    case, plan = make_case(position)
+    recalculate(RecalculatePlan(case, plan, tmp_path / "out", machine="reference-6mv-point", grid_mm=5.0))
+    dose = read_rtdose(tmp_path / "out" / "RTDOSE.dcm")
+    near, far = dose.sample([[60.0 * side, 0, 0], [-60.0 * side, 0, 0]])
+    assert near > 1.3 * far
+    assert 1.5 < dose.sample([[0, 0, 0]])[0] < 2.5  # 2 fractions of 100 MU at about 8 cm depth
+
+
+def test_results_give_volumes_and_doses_for_the_whole_plan(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    arguments = ["dose", str(case), "--plan", str(plan), "--machine", "reference-6mv-point", "--grid", "5"]
+    assert run([*arguments, "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["fractions"] == 2
+    assert results["structures"]["BODY"]["volume_cc"] == pytest.approx(16 * 16 * 13, rel=0.01)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "done"
+
+
+def test_a_gpu_that_is_not_used_is_refused(make_case, tmp_path, capsys):
+    case, plan = make_case("HFS")
+    assert run(["dose", str(case), "--plan", str(plan), "--device", "cuda", "--out", str(tmp_path / "out")]) == 2
+    assert "GPU" in capsys.readouterr().err
