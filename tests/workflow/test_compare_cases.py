@@ -149,6 +149,7 @@ def test_all_files_are_there(three, out):
     figures = {path.stem for path in (out / "figures").iterdir()}
     assert figures == {
         "dose-maps",
+        "bed-differences",
         "dose-differences",
         "dvh-physical",
         "dvh-eqd2",

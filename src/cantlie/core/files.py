@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,13 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def json_text(value: Any) -> str:
-    """Return readable JSON of plain values and NumPy scalars and arrays; NaN becomes null."""
+    """Return readable JSON of plain values, paths, dates, and NumPy scalars and arrays; NaN becomes null."""
     text = json.dumps(value, default=_plain, allow_nan=True, ensure_ascii=False)
     return json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2, ensure_ascii=False) + "\n"
 

@@ -224,12 +224,25 @@ def _compared(
                 bed_difference(first.biology.bed_of_liver_gy[h], other.biology.bed_of_liver_gy[h], liver, h)
                 for h in assumptions.repairs
             )
-    notes = [replace(note, where=f"{arm.id}, {note.where}".rstrip(", ")) for arm in arms for note in arm.notes]
+    notes = _notes_of(arms)
     notes += [Note(f"not planned: {one.reason}", one.id) for one in failed]
     notes += _unlike(protocols, first.id)
     return Comparison(
         anatomy.label, tuple(arms), tuple(failed), assumptions, tuple(found), differences, tuple(dict.fromkeys(notes))
     )
+
+
+def _notes_of(arms: Sequence[Arm]) -> list[Note]:
+    """Return the notes of all arms, each once: what not all of them say names the ones that do."""
+    said: dict[Note, list[str]] = {}
+    for arm in arms:
+        for note in arm.notes:
+            said.setdefault(note, []).append(arm.id)
+    notes = []
+    for note, by in said.items():
+        where = [note.where] if len(by) == len(arms) else [", ".join(by), note.where]
+        notes.append(replace(note, where="; ".join(part for part in where if part)))
+    return notes
 
 
 def _unlike(protocols: Sequence[Protocol], first_id: str) -> list[Note]:

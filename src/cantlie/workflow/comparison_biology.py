@@ -112,7 +112,7 @@ class Assumptions:
 class Probability:
     """A probability with its value at every corner; ``value`` is None where the model is not applied, with a reason.
 
-    ``trusted`` is False where the arm lies outside the range of the model.
+    ``trusted`` is False where the arm lies outside the range of the model, or where its parameters are ``generic``.
     """
 
     model: ModelCard
@@ -122,6 +122,7 @@ class Probability:
     trusted: bool
     reason: str = ""
     band: str = ""
+    generic: bool = False
     corners: Mapping[tuple[float, ...], float] = field(default_factory=dict)
 
 
@@ -265,7 +266,7 @@ def _rild(curves: Mapping[Corner, Dvh], assumptions: Assumptions, per_fraction_g
         "" if trusted else f"{per_fraction_gy:g} Gy per fraction lies outside the fit (1.5 Gy twice daily)",
         f"α/β {assumptions.liver_gy[0]:g} to {assumptions.liver_gy[-1]:g} Gy, full repair and half-times "
         f"{assumptions.half_times_h[0]:g} to {assumptions.half_times_h[-1]:g} h, TD50 ± 10 %",
-        corners,
+        corners=corners,
     )
 
 
@@ -286,7 +287,8 @@ def _control(curves: Mapping[Corner, Dvh], assumptions: Assumptions, fractions: 
         f"α/β {assumptions.tumour_gy[0]:g} to {assumptions.tumour_gy[-1]:g} Gy, α {ALPHA_PER_GY[0]:g} to "
         f"{ALPHA_PER_GY[-1]:g} per Gy (assumed), full repair and half-times {assumptions.half_times_h[0]:g} to "
         f"{assumptions.half_times_h[-1]:g} h",
-        corners,
+        generic=True,
+        corners=corners,
     )
     bed10 = curves.get(Corner(10.0, None))
     if bed10 is None:

@@ -83,7 +83,7 @@ def comparison_report(
         version=str(record["provenance"]["cantlie"]),
         ct=anatomy.ct,
         organs=anatomy.organs,
-        arms=[_view(arm) for arm in comparison.arms],
+        arms=[_view(arm, assumptions.nominal_half_time_h) for arm in comparison.arms],
         structures=comparison.structures,
         failed=[FailedLine(one.id, one.title, one.reason) for one in comparison.failed],
         differences=[
@@ -105,6 +105,7 @@ def comparison_report(
             "ends of the half-times are the ends of the band."
         ),
         alpha_beta_liver_gy=assumptions.nominal_liver_gy,
+        half_time_h=assumptions.nominal_half_time_h,
         point_mm=anatomy.point_mm,
         notes=comparison.notes,
         provenance=_provenance(record),
@@ -113,7 +114,7 @@ def comparison_report(
     )
 
 
-def _view(arm: Arm) -> ArmView:
+def _view(arm: Arm, half_time_h: float) -> ArmView:
     met, broken, open_ = arm.rules_met
     given = arm.calendar.given
     first = given[0].start.date()
@@ -152,6 +153,7 @@ def _view(arm: Arm) -> ArmView:
         rules_met=met,
         rules_broken=broken,
         rules_open=open_,
+        bed=arm.biology.bed_of_liver_gy.get(half_time_h),
     )
 
 

@@ -55,14 +55,15 @@ class Statement:
 def statements(first: Arm, other: Arm, assumptions: Assumptions) -> tuple[Statement, ...]:
     """Return what two arms differ in: lesions, normal liver, organs, risks, rules, time."""
     found: list[Statement | None] = []
+    half_time = assumptions.nominal_half_time_h
     if ALL_LESIONS in first.dvhs and ALL_LESIONS in other.dvhs:
         ends = [float(arm.dvhs[ALL_LESIONS].dose_at_percent_gy(95.0)) for arm in (first, other)]
         found.append(_physical("Lesions", "dose that 95 % of all lesions get", first, other, ends[0], ends[1]))
-        found.append(_eqd2("Lesions", "mean EQD2 of all lesions", first, other, ALL_LESIONS, assumptions.tumour))
+        found += _eqd2("Lesions", "all lesions", first, other, ALL_LESIONS, assumptions.tumour, half_time)
     if NORMAL_LIVER in first.dvhs and NORMAL_LIVER in other.dvhs:
         means = [arm.dvhs[NORMAL_LIVER].mean_gy for arm in (first, other)]
         found.append(_physical("Normal liver", "mean dose of normal liver", first, other, means[0], means[1]))
-        found.append(_eqd2("Normal liver", "mean EQD2 of normal liver", first, other, NORMAL_LIVER, assumptions.liver))
+        found += _eqd2("Normal liver", "normal liver", first, other, NORMAL_LIVER, assumptions.liver, half_time)
     found += _organs(first, other)
     found += _risks("Complication", first, first.biology.complications, other, other.biology.complications)
     found += _risks("Control", first, first.biology.control, other, other.biology.control)
@@ -90,14 +91,23 @@ def _physical(topic: str, quantity: str, first: Arm, other: Arm, a: float, b: fl
                      f"{head}; {tail}.")  # fmt: skip
 
 
-def _eqd2(topic: str, quantity: str, first: Arm, other: Arm, structure: str, nominal: Corner) -> Statement | None:
+def _eqd2(
+    topic: str, what: str, first: Arm, other: Arm, structure: str, nominal: Corner, half_time_h: float
+) -> list[Statement | None]:
+    """Return the mean EQD2 with full repair, and with incomplete repair at the nominal half-time."""
     one, two = (_means(arm, structure) for arm in (first, other))
-    if nominal not in one or nominal not in two:
-        return None
-    quantity = f"{quantity} (α/β = {nominal.alpha_beta_gy:g} Gy)"
-    differences = [one[corner] - two[corner] for corner in one if corner in two]
-    text = _corner_text([corner for corner in one if corner in two])
-    return _cornered(topic, quantity, "Gy", first, other, one[nominal], two[nominal], differences, text, 0.05, 2)
+    result: list[Statement | None] = []
+    for half_time in (None, half_time_h):
+        centre = Corner(nominal.alpha_beta_gy, half_time)
+        if centre not in one or centre not in two:
+            continue
+        corners = [c for c in one if c in two and (c.half_time_h is None) == (half_time is None)]
+        differences = [one[corner] - two[corner] for corner in corners]
+        quantity = f"mean EQD2 of {what} (α/β = {nominal.alpha_beta_gy:g} Gy, {centre.repair})"
+        over = _corner_text(corners)
+        values = one[centre], two[centre]
+        result.append(_cornered(topic, quantity, "Gy", first, other, *values, differences, over, 0.05, 2))
+    return result
 
 
 def _means(arm: Arm, structure: str) -> dict[Corner, float]:
@@ -109,7 +119,7 @@ def _corner_text(corners: list[Corner]) -> str:
     ratios = sorted({corner.alpha_beta_gy for corner in corners})
     times = sorted(corner.half_time_h for corner in corners if corner.half_time_h is not None)
     spread = f"α/β {ratios[0]:g} to {ratios[-1]:g} Gy" if len(ratios) > 1 else f"α/β {ratios[0]:g} Gy"
-    return f"{spread}, full repair and repair half-times {times[0]:g} to {times[-1]:g} h" if times else spread
+    return f"{spread}, repair half-times {times[0]:g} to {times[-1]:g} h" if times else spread
 
 
 def _cornered(
@@ -181,9 +191,12 @@ def _risks(
         statement = _cornered(
             topic, quantity, "%", first, other, one.value, two.value, differences, over, 0.0005, 2, shown=100.0
         )
+        if one.generic:
+            sentence = f"{statement.sentence} Its parameters are generic, so that only the direction means anything."
+            statement = replace(statement, sentence=sentence)
         reasons: dict[str, list[str]] = {}
         for arm, probability in ((first, one), (other, two)):
-            if not probability.trusted:
+            if not (probability.trusted or probability.generic):
                 reasons.setdefault(probability.reason, []).append(arm.id)
         if reasons:
             why = "; ".join(f"{reason} ({', '.join(arms)})" for reason, arms in reasons.items())

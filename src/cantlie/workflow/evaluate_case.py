@@ -17,6 +17,7 @@ from cantlie.core.volume import Volume
 from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import PlanFile
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
+from cantlie.patient.names import standard_name
 from cantlie.patient.regions import Regions
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
@@ -123,6 +124,7 @@ def _dose_files(request: EvaluateCase, patient: PreparedPatient) -> tuple[DoseFi
 
 def _with_targets(regions: Regions, protocol: Protocol, progress: Progress) -> tuple[Regions, tuple[Note, ...]]:
     """Return the regions with the protocol's targets: the contoured ones, or those that Cantlie builds."""
+    regions = _under_their_ids(regions, protocol)
     missing = [name for name in protocol.target_ids if name not in regions]
     if not missing:
         return regions, ()
@@ -133,6 +135,12 @@ def _with_targets(regions: Regions, protocol: Protocol, progress: Progress) -> t
             result = result.with_region(name, regions[name])
     note = Note(f"{', '.join(missing)} is not contoured; it was built from the contours by the protocol", "targets")
     return result, (note, *built.notes)
+
+
+def _under_their_ids(regions: Regions, protocol: Protocol) -> Regions:
+    """Return the regions with targets under the protocol's names: a contour PTV1 was read as PTV_1."""
+    ids = {standard_name(name) or name: name for name in protocol.target_ids}
+    return Regions(regions.grid, {ids.get(name, name): mask for name, mask in regions.fractions.items()})
 
 
 def doses_by_target(
