@@ -54,7 +54,7 @@ def slices_figure(
     view: View,
     *,
     window_hu: tuple[float, float],
-    unit: str = "Gy",
+    quantity: str = "Dose",
 ) -> Figure:
     """Draw doses and differences side by side on the same axial and coronal slice, all doses on one colour scale.
 
@@ -66,6 +66,8 @@ def slices_figure(
         Drawn thin in grey (organs) and pink (lesions) in every panel.
     window_hu
         Centre and width of the grey scale.
+    quantity
+        What the doses are, for the scale.
     """
     size = np.asarray(view.upper_mm) - np.asarray(view.lower_mm)
     count = len(panels)
@@ -99,12 +101,12 @@ def slices_figure(
         if doses:
             end = (len(doses) * (wide + _GAP_IN) - _GAP_IN) / style.FULL_WIDTH_IN
             share = min(0.9 * end, 0.55)
-            _bar(figure, (0.5 * (end - share), share), height, _dose_colours(levels), f"Dose [{unit}]", levels)
+            _bar(figure, (0.5 * (end - share), share), height, _dose_colours(levels), f"{quantity} [Gy]", levels)
         if signed:
             start = len(doses) * (wide + _GAP_IN) / style.FULL_WIDTH_IN
             share = min(0.85 * (1 - start), 0.45)
             place = (start + 0.5 * (1 - start - share), share)
-            _bar(figure, place, height, None, f"Difference [{unit}]", [], max(most, LEAST_SHOWN_GY))
+            _bar(figure, place, height, None, "Difference [Gy]", [], max(most, LEAST_SHOWN_GY))
     return figure
 
 

@@ -73,7 +73,7 @@ def document_of_comparison(report: ComparisonReport) -> Document:
         _dose(report, view),
         _histograms(report),
         _biology(report, colours),
-        _halves(report),
+        _halves(report, view),
         _rules(report, colours),
         _course(report, colours),
         _remarks(report),
@@ -284,21 +284,27 @@ def _statistics(report: ComparisonReport) -> Table:
     for name in report.structures:
         curves = {arm.id: arm.dvhs[name] for arm in arms if name in arm.dvhs}
         volume = max(curve.volume_cc for curve in curves.values())
-        rows.append(Heading(f"{name}, {volume:.1f} cc"))
         small = min(0.03, *(curve.volume_cc for curve in curves.values()))
-        points: list[tuple[str, list[float | None]]] = [
-            ("Mean", [curves[arm.id].mean_gy if arm.id in curves else None for arm in arms]),
-            (
-                "D0.03cc",
-                [float(curves[arm.id].dose_at_volume_gy(small)) if arm.id in curves else None for arm in arms],
-            ),
-        ]
-        if name.startswith(("GTV", "Liver")):
-            points.append(
-                ("D95%", [float(curves[a.id].dose_at_percent_gy(95.0)) if a.id in curves else None for a in arms])
-            )
-        rows += [[label, *values] for label, values in points]
-    columns: list[Column | str] = ["Dose [Gy]", *_arm_columns(arms, digits=2)]
+        points = {"Mean": [curves[arm.id].mean_gy if arm.id in curves else None for arm in arms]}
+        for label, cc in (("D0.03cc", small), ("D95%", 0.95)):
+            if label == "D95%" and not name.startswith(("GTV", "Liver")):
+                continue
+            points[label] = [
+                float(curves[arm.id].dose_at_volume_gy(cc if label != "D95%" else 0.95 * curves[arm.id].volume_cc))
+                if arm.id in curves
+                else None
+                for arm in arms
+            ]
+        head: list[object] = [Cell(name, strong=True), volume]
+        for label, values in points.items():
+            rows.append([*head, label, *values])
+            head = ["", ""]
+    columns: list[Column | str] = [
+        "Structure",
+        Column("Volume", "cc", align="right", digits=1),
+        "Dose [Gy]",
+        *_arm_columns(arms, digits=2),
+    ]
     return Table(columns, rows, caption="Physical dose of the course in common structures", compact=True)
 
 
@@ -386,7 +392,7 @@ def _probability_table(lines: Sequence[ProbabilityLine], caption: str, colours: 
     return Table(columns, rows, caption=caption, compact=True)
 
 
-def _halves(report: ComparisonReport) -> Section:
+def _halves(report: ComparisonReport, view: View) -> Section:
     blocks: list[Block] = []
     if report.halves:
         rows: list[Row] = []
@@ -410,30 +416,59 @@ def _halves(report: ComparisonReport) -> Section:
         blocks.append(_repair_table(report))
         if any(line.difference for line in report.repairs):
             blocks.append(_difference_table(report))
+        blocks += _bed_maps(report, view)
     return Section("Two halves, two plans: overlap, spill-over and repair", blocks) if report.halves else Section("")
+
+
+def _bed_maps(report: ComparisonReport, view: View) -> list[Block]:
+    """Return maps of what the calendar does to the BED, for the arms with two half-liver plans."""
+    arms = [arm for arm in report.arms if arm.bed is not None and any(arm.id == line.arm for line in report.halves)]
+    if len(arms) < 2 or arms[0] is not report.arms[0] or arms[0].bed is None:
+        return []
+    first = arms[0].bed
+    panels = [
+        Panel(
+            f"{arms[0].id} − {arm.id}",
+            Volume(first.grid, first.values - arm.bed.resample(first.grid).values),
+            arm.outlines,
+            signed=True,
+        )
+        for arm in arms[1:_MOST_COLUMNS]
+        if arm.bed is not None
+    ]
+    whole = Panel(f"BED, {arms[0].id}", first, arms[0].outlines)
+    half_time = f"{report.half_time_h:g} h"
+    caption = (
+        f"BED (α/β = {report.alpha_beta_liver_gy:g} Gy) with a repair half-time of {half_time}, and what the other "
+        "calendar takes away from it (red: more in the first)."
+    )
+    figure = slices_figure(report.ct, [whole, *panels], report.organs, view, window_hu=report.window_hu, quantity="BED")
+    return [Figure(figure, caption, caption, "bed-differences")]
 
 
 def _repair_table(report: ComparisonReport) -> Table:
     arms = [arm for arm in report.arms if any(arm.id == line.arm for line in report.halves)]
-    rows: list[Row] = []
-    for line in report.repairs:
-        row: list[object] = [line.repair]
-        for arm in arms:
-            row += [line.liver_mean_gy.get(arm.id), line.overlap_mean_gy.get(arm.id)]
-            row.append(None if arm.id not in line.rild else 100.0 * line.rild[arm.id])
-        rows.append(row)
-    columns: list[Column | str] = [Column("Repair between sessions", width=1.4)]
-    for arm in arms:
-        columns += [
-            Column(f"{arm.id}: BED of normal liver", "Gy", digits=2),
-            Column("BED of overlap", "Gy", digits=2),
-            Column("RILD", "%", digits=2),
-        ]
     ratio = f"{report.alpha_beta_liver_gy:g}"
+    rows: list[Row] = []
+    for what in ("liver", "overlap", "risk"):
+        title = {
+            "liver": f"Mean BED (α/β = {ratio} Gy) of normal liver [Gy]",
+            "overlap": f"Mean BED (α/β = {ratio} Gy) of the overlap slab [Gy]",
+            "risk": "Risk of RILD [%]",
+        }[what]
+        group: list[Row] = []
+        for line in report.repairs:
+            if what == "risk":
+                values = {name: 100.0 * value for name, value in line.rild.items()}
+            else:
+                values = dict(line.liver_mean_gy if what == "liver" else line.overlap_mean_gy)
+            group.append([line.repair, *(values.get(arm.id) for arm in arms)])
+        if any(value is not None for row in group if not isinstance(row, Heading) for value in row[1:]):
+            rows += [Heading(title), *group]
     return Table(
-        columns,
+        [Column("Repair between sessions"), *_arm_columns(arms, digits=2)],
         rows,
-        caption=f"Mean BED (α/β = {ratio} Gy) and risk of RILD for each repair half-time",
+        caption="Biological dose and risk for each repair half-time",
         note="The RILD model was fitted to treatment twice a day and converted with full repair: incomplete repair "
         "that is counted only in the patient's dose makes its risk an upper estimate.",
         compact=True,

@@ -61,6 +61,8 @@ class ArmView:
         Structure to DVH of the physical dose of the course.
     rules_met, rules_broken, rules_open
         Rules of its own protocol.
+    bed
+        BED of the course in Gy for the liver's alpha/beta and the nominal repair half-time.
     """
 
     id: str
@@ -79,11 +81,12 @@ class ArmView:
     shortest_interval_h: float | None
     first_session: datetime
     last_session: datetime
-    course_mu: float
-    course_minutes: float
     rules_met: int
     rules_broken: int
     rules_open: int
+    course_mu: float
+    course_minutes: float
+    bed: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +206,8 @@ class ComparisonReport:
         In the order of the panels.
     point_mm
         Where the slices meet; chosen by the targets when None.
-    alpha_beta_liver_gy
-        For the text on the BED of normal liver.
+    alpha_beta_liver_gy, half_time_h
+        Of the BED of normal liver.
     """
 
     title: str
@@ -225,6 +228,7 @@ class ComparisonReport:
     repairs: Sequence[RepairLine] = ()
     biology_note: str = ""
     alpha_beta_liver_gy: float = 2.5
+    half_time_h: float = 2.0
     point_mm: tuple[float, float, float] | None = None
     notes: Sequence[Note] = ()
     provenance: Sequence[tuple[str, object]] = ()
