@@ -258,8 +258,10 @@ def test_sentences_say_the_numbers_of_their_row_and_no_other_order(results):
         first, other = (float(n) for n in re.findall(rf"(\d+\.\d+) {row['unit']} with", tail)[:2])
         assert first == pytest.approx(scale * row["first"], abs=0.06)
         assert other == pytest.approx(scale * row["other"], abs=0.06)
-        if "never lower with" in row["sentence"]:
-            higher = row["sentence"].split("never lower with ")[1].split(".")[0]
+        direction = re.search(r"(never lower|always higher) with ([\w-]+)", row["sentence"])
+        assert (direction is None) or row["sureness"] in ("settled", "outside the model")
+        if direction:
+            higher = direction[2]
             assert higher == (row["first_id"] if row["high"] > -row["low"] else row["other_id"])
             assert row["low"] >= -1e-9 or row["high"] <= 1e-9
         if row["sureness"] == "within tolerance":

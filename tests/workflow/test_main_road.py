@@ -106,7 +106,8 @@ def test_plastimatch_finds_the_same_dvh(out, results, tmp_path):
     if shutil.which("plastimatch") is None:
         pytest.skip("plastimatch is not installed (Debian package plastimatch)")
     _run(
-        ["plastimatch", "convert", "--input", str(out / "dicom" / "RS.dcm"), "--referenced-ct", str(_ct_folder(tmp_path)),
+        ["plastimatch", "convert", "--input", str(out / "dicom" / "RS.dcm"),
+         "--referenced-ct", str(_ct_folder(tmp_path)),
          "--output-ss-img", "ss.nrrd", "--output-ss-list", "ss.txt"],
         tmp_path,
     )  # fmt: skip

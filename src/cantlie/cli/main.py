@@ -18,6 +18,7 @@ EXIT_RULE_NOT_MET = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+STOPPED = "cantlie: stopped; the same command goes on where it was."
 
 app = typer.Typer(
     name="cantlie",
@@ -63,12 +64,15 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == EXIT_INTERRUPTED:
+            tell(STOPPED)
+        return code
     except CantlieError as error:
         tell(f"cantlie: {error.sentence()}")
         return error.exit_code
     except KeyboardInterrupt:
-        tell("cantlie: stopped; the same command resumes where it was.")
+        tell(STOPPED)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
