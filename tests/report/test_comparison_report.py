@@ -150,7 +150,7 @@ def test_two_doses_and_their_difference_share_one_picture(report):
     names = figures(document_of_comparison(third))
     assert "whole − lesion, whole − third" in names["dose-differences"].alt
     fifth = replace(third, arms=[*third.arms, replace(report.arms[1], id="fourth"), replace(report.arms[1], id="last")])
-    assert "dose-maps4" in figures(document_of_comparison(fifth))
+    assert "dose-maps3" in figures(document_of_comparison(fifth))
 
 
 def test_equal_doses_need_no_difference_map_but_a_sentence(report):

@@ -55,6 +55,7 @@ def slices_figure(
     *,
     window_hu: tuple[float, float],
     quantity: str = "Dose",
+    top_gy: float | None = None,
 ) -> Figure:
     """Draw doses and differences side by side on the same axial and coronal slice, all doses on one colour scale.
 
@@ -68,15 +69,16 @@ def slices_figure(
         Centre and width of the grey scale.
     quantity
         What the doses are, for the scale.
+    top_gy
+        The largest dose of the scale, where several figures share one.
     """
     size = np.asarray(view.upper_mm) - np.asarray(view.lower_mm)
-    count = len(panels)
+    count = max(len(panels), 2)
     wide = (style.FULL_WIDTH_IN - _GAP_IN * (count - 1)) / count
     tall = [wide * size[1] / size[0], wide * size[2] / size[0]]
     height = _TITLE_IN + tall[0] + _GAP_IN + tall[1] + _BAR_IN
     doses = [panel for panel in panels if not panel.signed]
-    top_gy = max((float(panel.volume.values.max()) for panel in doses), default=1.0)
-    levels = dose_levels(top_gy)
+    levels = dose_levels(top_gy or max((float(panel.volume.values.max()) for panel in doses), default=1.0))
     signed = [panel for panel in panels if panel.signed]
     most = max((_largest(panel.volume, view) for panel in signed), default=0.0)
     with style.figure_style():
@@ -329,10 +331,10 @@ def probability_figure(lines: Sequence[ProbabilityLine], arms: Sequence[str]) ->
             y += 1.0
             rows.append((y, line))
         y += 1.3
-    height = 0.42 + 0.15 * (y + 0.2)
+    height = 0.52 + 0.15 * (y + 0.2)
     with style.figure_style():
         figure = style.new_figure(style.FULL_WIDTH_IN, height)
-        axes = figure.add_axes((0.235, 0.34 / height, 0.74, (height - 0.37) / height))
+        axes = figure.add_axes((0.235, 0.42 / height, 0.74, (height - 0.46) / height))
         for at, line in rows:
             value, low, high = (
                 100 * float(v if v is not None else line.value or 0) for v in (line.value, line.low, line.high)

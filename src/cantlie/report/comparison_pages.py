@@ -199,9 +199,10 @@ def _differences(report: ComparisonReport) -> Section:
         Paragraph(
             f"Each protocol against {first}: what differs, by how much, and how sure that is. Differences are the "
             "first minus the other. A difference of physical dose counts where it is larger than 3 % of the lower "
-            "prescription. Biological numbers are compared at the same uncertain values in both protocols, because the "
-            "patient is the same; a direction is settled where all of these values agree. One patient and one plan per "
-            "protocol: nothing here says how other patients would fare."
+            "prescription; where fractions differ, equal physical doses do not mean equal effect. Biological numbers "
+            "are compared at the same uncertain values in both protocols, because the patient is the same; a direction "
+            "is settled where all of these values agree. One patient and one plan per protocol: nothing here says how "
+            "other patients would fare."
         )
     ]
     for other in dict.fromkeys(line.other_id for line in report.differences):
@@ -249,12 +250,17 @@ def _dose(report: ComparisonReport, view: View) -> Section:
             same.append(other.id)
         else:
             signed.append(Panel(f"{first.id} − {other.id}", difference, other.outlines, signed=True))
+    if len(doses) > _MOST_COLUMNS:
+        doses = [panel for panel in doses if panel.title not in same]
     blocks: list[Block] = []
 
     def add(panels: Sequence[Panel], name: str, caption: str) -> None:
-        for start in range(0, len(panels), _MOST_COLUMNS):
-            part = panels[start : start + _MOST_COLUMNS]
-            figure = slices_figure(report.ct, part, report.organs, view, window_hu=report.window_hu)
+        figures = -(-len(panels) // _MOST_COLUMNS)
+        each = -(-len(panels) // figures)
+        top = max((float(panel.volume.values.max()) for panel in panels if not panel.signed), default=None)
+        for start in range(0, len(panels), each):
+            part = panels[start : start + each]
+            figure = slices_figure(report.ct, part, report.organs, view, window_hu=report.window_hu, top_gy=top)
             titles = ", ".join(panel.title for panel in part)
             blocks.append(Figure(figure, caption, f"{caption} Panels: {titles}", f"{name}{start or ''}"))
 

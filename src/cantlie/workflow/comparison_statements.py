@@ -148,7 +148,8 @@ def _cornered(
         sureness, tail = "same", f"{band}: no difference worth naming"
     elif low > 0 or high < 0 or (min(abs(low), abs(high)) < 1e-9):
         higher = first.id if high > abs(low) else other.id
-        sureness, tail = "settled", f"{band}: never lower with {higher}"
+        always = min(abs(low), abs(high)) >= 1e-9
+        sureness, tail = "settled", f"{band}: {'always higher' if always else 'never lower'} with {higher}"
     else:
         sureness, tail = "open", f"{band}: which is higher depends on these values"
     return Statement(topic, quantity, unit, first.id, other.id, a, b, a - b, low, high, sureness, f"{numbers}, {tail}.")
