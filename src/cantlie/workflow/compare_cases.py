@@ -226,7 +226,7 @@ def _compared(
             )
     notes = _notes_of(arms)
     notes += [Note(f"not planned: {one.reason}", one.id) for one in failed]
-    notes += _unlike(protocols, first.id)
+    notes += _unlike(protocols)
     return Comparison(
         anatomy.label, tuple(arms), tuple(failed), assumptions, tuple(found), differences, tuple(dict.fromkeys(notes))
     )
@@ -245,15 +245,15 @@ def _notes_of(arms: Sequence[Arm]) -> list[Note]:
     return notes
 
 
-def _unlike(protocols: Sequence[Protocol], first_id: str) -> list[Note]:
+def _unlike(protocols: Sequence[Protocol]) -> list[Note]:
     """Return notes where protocols mean different things by the same words, or assume other biology."""
-    first = next(protocol for protocol in protocols if protocol.id == first_id)
+    first, *others = protocols
     notes = []
-    for other in protocols:
+    for other in others:
         if Assumptions.of(other.biology) != Assumptions.of(first.biology):
-            notes.append(Note(f"its biological values are not used; all are judged by those of {first_id}", other.id))
+            notes.append(Note(f"its biological values are not used; all are judged by those of {first.id}", other.id))
         if (other.gtv, other.normal_liver) != (first.gtv, first.normal_liver):
-            message = f"lesions or normal liver are not defined as in {first_id}: {other.gtv}; {other.normal_liver}"
+            message = f"lesions or normal liver are not defined as in {first.id}: {other.gtv}; {other.normal_liver}"
             notes.append(Note(message, other.id))
     return notes
 
