@@ -60,6 +60,14 @@ def test_segments_are_few_and_legal(out):
                 assert machine.broken_rules(point.aperture) == []
 
 
+def test_the_set_up_stands_in_the_plan_and_in_the_report(out):
+    setup = pydicom.dcmread(out / "dicom" / "RP_PTV1.dcm").PatientSetupSequence[0]
+    assert setup.PatientPosition == "HFS"
+    assert "vacuum cushion" in setup.SetupTechniqueDescription
+    assert setup.FixationDeviceSequence[0].FixationDeviceType == "VACUUM_MOLD"
+    assert "HFS, vacuum cushion, abdominal bandage" in (out / "report.html").read_text()
+
+
 def test_the_calendar_is_three_weeks_of_two_sessions_a_day(results):
     course = results["course"]
     assert (course["treatment_days"], course["calendar_days"], len(course["sessions"])) == (15, 19, 30)

@@ -14,7 +14,6 @@ from cantlie.cli import compare, demo, doctor, dose, evaluate, machine, plan, pr
 from cantlie.cli.console import tell
 from cantlie.core.errors import CantlieError
 
-EXIT_RULE_NOT_MET = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130

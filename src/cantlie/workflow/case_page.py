@@ -146,9 +146,15 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
             f"{protocol.technique.delivery.replace('_', '-')}, {len(one.plan.beams)} fields, "
-            f"{planned.machine.energy_mv:g} MV, {planned.machine.description}"
+            f"{planned.machine.energy_mv:g} MV, {planned.machine.description}; set-up {_setup(planned)}"
         ),
     )
+
+
+def _setup(planned: PlannedCase) -> str:
+    technique = planned.protocol.technique
+    devices = [*technique.immobilisation, technique.motion_management]
+    return ", ".join(dict.fromkeys([planned.patient.case.ct.patient_position, *(name for name in devices if name)]))
 
 
 def _beam_row(beam: TreatmentBeam, machine: Machine) -> BeamRow:
