@@ -29,6 +29,7 @@ _VOXEL_MM = 2.5
 _AROUND_MM = 80.0
 _BEHIND_MM = 80.0
 _TAIL_MM = 90.0
+_PIXEL_MM = 2.0
 _SPLINE_MARGIN = 10
 # Nodes and weights of a mean over a unit Gaussian (three points along each axis).
 _NODES = np.array([-np.sqrt(3.0), 0.0, np.sqrt(3.0)])
@@ -97,7 +98,8 @@ def tank_points(sets: Sequence[MeasuredCurve | OutputFactors], sad_mm: float = 1
 def tank_dose(model: BeamModel, points: TankPoints, progress: Progress = silent) -> NDArray[np.float64]:
     """Return the dose (Gy per MU) at points of a tank by the dose engine, shape (n,).
 
-    Voxels are 2.5 mm wide, as in plans; between their middles cubic splines are read.
+    Voxels are 2.5 mm and pixels of the fluence 2 mm wide, as in plans, since both widen the penumbra; between the
+    middles of voxels cubic splines are read.
     """
     photon_factor = fluence_per_mu(model, points.sad_mm)
     electron_factor = model.electron_contamination * model.calibration.gy_per_mu
@@ -131,7 +133,7 @@ def _tank_field(model: BeamModel, points: TankPoints, group: NDArray[np.int64]) 
     ny = int(np.ceil(behind / _VOXEL_MM))
     origin = (-0.5 * (nx - 1) * _VOXEL_MM, 0.5 * _VOXEL_MM, -0.5 * (nz - 1) * _VOXEL_MM)
     grid = Grid((nz, ny, nx), (_VOXEL_MM,) * 3, origin)
-    pixels = [pixel_centres(-width - _TAIL_MM, width + _TAIL_MM, 1.0) for width in half]
+    pixels = [pixel_centres(-width - _TAIL_MM, width + _TAIL_MM, _PIXEL_MM) for width in half]
     aperture = Aperture((-half[0], half[0]), (-half[1], half[1]))
     fluence = aperture_fluence(aperture, 1.0, None, model, pixels[0], pixels[1], sad)
     return grid, Field(BeamGeometry((0.0, sad - ssd, 0.0), 0.0, sad_mm=sad), fluence)
