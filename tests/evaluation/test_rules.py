@@ -132,16 +132,14 @@ def test_the_four_printed_forms_of_coverage_rules() -> None:
 
 def test_every_rule_of_every_built_in_protocol_can_be_evaluated() -> None:
     whole = ramp(0.5, 45.0, volume_cc=900.0)
-    count = 0
     for name in list_protocols():
         protocol = load_protocol(name)
+        assert protocol.constraints or protocol.reference_limits, name
         for rule in (*protocol.constraints, *protocol.reference_limits):
             row = judge(rule, whole, 30.0)
-            count += 1
             assert row.verdict != "not evaluable" or "less than" in row.reason, row
         for coverage in protocol.coverage:
             assert judge_coverage(coverage, whole, 30.0).achieved_percent is not None
-    assert count >= 6
 
 
 def test_indices__against_concentric_spheres() -> None:

@@ -112,3 +112,12 @@ def test_empty_and_foreign_files_are_refused():
     for text in ("", "a = 1\n", "[targets]\nid = 1\n", "schema_version = 2\n"):
         with pytest.raises(ProtocolError, match="line"):
             read_protocol(text, "x.toml")
+
+
+def test_a_wrong_value_in_a_list_of_tables_is_named_itself_not_the_list_that_lost_it():
+    text = protocol_text("zhang2021-alternating").replace("fractions = 15", "fractions = 15.5")
+    line = next(n for n, one in enumerate(text.splitlines(), start=1) if one == "fractions = 15.5")
+    with pytest.raises(ProtocolError) as caught:
+        read_protocol(text, "mine.toml")
+    assert f"line {line}" in caught.value.where
+    assert "fractions" in caught.value.what

@@ -399,5 +399,5 @@ def _report(inventory: Inventory, chosen: Series, structure_record: Record | Non
     others: dict[str, list[str]] = {}
     for item in inventory.ignored:
         others.setdefault(item.reason, []).append(item.name)
-    rows += [ReportRow("ignored", "file", ", ".join(names[:3]), len(names), reason=r) for r, names in others.items()]
+    rows += [ReportRow("ignored", "other file", "", len(names), reason=r) for r, names in others.items()]
     return ReadingReport(inventory.path, tuple(rows), tuple(missing))

@@ -100,9 +100,15 @@ def read_toml(text: str, source: str) -> dict[str, Any]:
 def refusal(error: ValidationError, text: str, source: str, model: type[BaseModel]) -> ProtocolError:
     """Turn what pydantic found wrong in the values of a TOML text into one sentence with the line."""
     lines = line_numbers(text)
-    problems = [(line_of(lines, _path(entry, lines)), _reason(entry, model)) for entry in error.errors()]
+    entries = [
+        entry
+        for entry in error.errors()
+        # a table list that lost its wrong entries is too short only because of them
+        if not (entry["type"] == "too_short" and any(_lies_below(other, entry) for other in error.errors()))
+    ]
+    problems = [(line_of(lines, _path(entry, lines)), _reason(entry, model)) for entry in entries]
     # an unknown key often explains a missing one, so it comes first
-    order = sorted(range(len(problems)), key=lambda n: (error.errors()[n]["type"] != "extra_forbidden", problems[n][0]))
+    order = sorted(range(len(problems)), key=lambda n: (entries[n]["type"] != "extra_forbidden", problems[n][0]))
     line, reason = problems[order[0]]
     others = sorted({problems[n][0] for n in order[1:]} - {line})
     more = (
@@ -111,6 +117,11 @@ def refusal(error: ValidationError, text: str, source: str, model: type[BaseMode
     return ProtocolError(
         reason + more, where=f"{source}, line {line}", remedy="correct that line; `cantlie protocol check` tests a file"
     )
+
+
+def _lies_below(entry: ErrorDetails, other: ErrorDetails) -> bool:
+    """Say whether an error concerns something inside what another one concerns."""
+    return len(entry["loc"]) > len(other["loc"]) and entry["loc"][: len(other["loc"])] == other["loc"]
 
 
 def _text_and_source(id_or_path: str | Path) -> tuple[str, str]:

@@ -145,7 +145,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         delivery_minutes=complexity(one.plan, planned.machine).delivery_s / 60.0,
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
-            f"{protocol.technique.delivery.replace('_', '-')}, {len(one.plan.beams)} fields, "
+            f"step-and-shoot, {len(one.plan.beams)} fields, "
             f"{planned.machine.energy_mv:g} MV, {planned.machine.description}; set-up {_setup(planned)}"
         ),
     )

@@ -201,6 +201,7 @@ def _stages(
         lambda step: check_plans(planning.plans, patient.density, machine, BeamModel.named(machine.beam_model), step),
         keep=False,
     )
+    choice_notes = (*choice_notes, *_beyond_the_planner(protocol, machine))
     findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
     notes = dict.fromkeys(
         (
@@ -331,6 +332,19 @@ def citations_of(planned: PlannedCase) -> tuple[str, ...]:
         *planned.machine.sources,
         *(risk.model.source for risk in planned.course.risks),
     )
+
+
+def _beyond_the_planner(protocol: Protocol, machine: Machine) -> list[Note]:
+    """Return what the protocol asks of the delivery and this plan does otherwise."""
+    technique = protocol.technique
+    notes = []
+    if technique.delivery != "step_and_shoot":
+        asked = technique.delivery.replace("_", " ")
+        notes.append(Note(f"the protocol asks for {asked}; Cantlie plans step-and-shoot fields so far", "technique"))
+    if abs(technique.energy_mv - machine.energy_mv) > 0.05:
+        message = f"the protocol asks for {technique.energy_mv:g} MV; {machine.id} has {machine.energy_mv:g} MV"
+        notes.append(Note(message, "technique"))
+    return notes
 
 
 def _levels(targets: TargetResult, protocol: Protocol) -> dict[str, NDArray[np.float32]]:
