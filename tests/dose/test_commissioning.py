@@ -147,6 +147,20 @@ def test_a_known_model_is_found_again_from_noisy_data():
     assert [f for f, _ in messages] == sorted(f for f, _ in messages)
 
 
+def test_what_was_not_measured_stays_typical_and_is_said():
+    sets = to_measure((40.0,), (), (40.0,))[:1]
+    points = tank_points(sets)
+    truth = tank_dose(LINAC, points)
+    result = commission(measured_beam(measured(sets, points, truth, 1)), "found")
+    assert_recovered(sets, points, tank_dose(result.model, points), truth)
+    assert result.model.relative_fluence(100.0) == pytest.approx(TYPICAL.relative_fluence(100.0))
+    assert result.model.focal_spot_sigma_mm == pytest.approx(TYPICAL.focal_spot_sigma_mm, abs=0.05)
+    said = " ".join(note.message for note in result.notes)
+    assert "no profiles" in said
+    assert "no output factors" in said
+    assert "kernels" not in said
+
+
 def engine_on_a_grid_of_its_own(model, sets, ssd_mm=900.0):
     """Dose at the points by the public road of plans: 2 mm voxels, fluence on 2 mm pixels, trilinear reading."""
     result = []

@@ -203,7 +203,7 @@ class _Fit:
         weights /= weights.sum()
         softening = 1.0 + values["softening"] * (np.asarray(_TYPICAL.off_axis_attenuation) - 1.0)
         radii = np.union1d(np.asarray(self.radii_mm), np.asarray(_TYPICAL.off_axis_radius_mm))
-        fluence = np.interp(radii, self.radii_mm, [1.0, *horns]) if horns else np.ones(radii.size)
+        fluence = np.interp(radii, self.radii_mm, [1.0, *horns]) if horns else _TYPICAL.relative_fluence(radii)
         return BeamModel(
             name=self.name,
             description=f"{self.energy_mv:g} MV photons, commissioned from measured data",
