@@ -33,12 +33,13 @@ from cantlie.workflow.choices import with_choices
 from cantlie.workflow.compare_cases import CompareCases
 from cantlie.workflow.comparison_biology import Assumptions, Corner, bed_volume
 from cantlie.workflow.comparison_halves import bed_difference
-from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same, kept_plans, planning_inputs
+from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same, kept_plans
 from cantlie.workflow.comparison_statements import TOLERANCE
 from cantlie.workflow.course_stage import course_of
 from cantlie.workflow.dosimetry import COURSE, judge_doses
 from cantlie.workflow.patient_stage import PreparedPatient
 from cantlie.workflow.plan_case import PlanCase, PlannedCase
+from cantlie.workflow.planning_key import planning_inputs
 
 ALTERNATING, SEQUENTIAL, SBRT = "zhang2021-alternating", "zhang2021-sequential", "liu2022-sbrt"
 

@@ -25,7 +25,7 @@ from cantlie.workflow.comparison_arm import Arm, arm_of, cropped
 from cantlie.workflow.comparison_biology import Assumptions
 from cantlie.workflow.comparison_halves import BedDifference, bed_difference
 from cantlie.workflow.comparison_page import Anatomy, anatomy_of, comparison_report
-from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same, planning_inputs
+from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same
 from cantlie.workflow.comparison_results import (
     Comparison,
     FailedArm,
@@ -37,6 +37,7 @@ from cantlie.workflow.comparison_results import (
 )
 from cantlie.workflow.comparison_statements import statements
 from cantlie.workflow.plan_case import PlanCase, PlannedCase, plan_case
+from cantlie.workflow.planning_key import planning_inputs
 from cantlie.workflow.run_folder import RunFolder
 
 

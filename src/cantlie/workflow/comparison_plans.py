@@ -1,37 +1,19 @@
-"""Protocols that ask for the same plans: what a planner sees of a protocol, and plans taken over from another run."""
+"""Plans taken over from the run of another protocol that asks for the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cantlie.core.provenance import environment, sha256_of_file
 from cantlie.machine.machine import Machine
 from cantlie.patient.density import DensityCurve
 from cantlie.plan.request import PlanningResult
 from cantlie.protocol.schema import Protocol
 from cantlie.workflow import archive
 from cantlie.workflow.plan_case import PlanCase, PlannedCase
-from cantlie.workflow.run_folder import key_of
-
-_SEEN_BY_THE_PLANNER = (
-    "targets", "split", "gtv", "normal_liver", "technique", "prescriptions", "choice", "coverage", "constraints",
-    "minimise",
-)  # fmt: skip
-_REMARKS = ("place", "choices", "wording", "label")
-
-
-def planning_inputs(protocol: Protocol, machine: Machine) -> str:
-    """Return a key that is equal for protocols that the same plans fulfil: all that the planner sees of them.
-
-    The calendar, the biology and what is written about the protocol do not enter into it.
-    """
-    seen = {name: value for name, value in protocol.model_dump(mode="json").items() if name in _SEEN_BY_THE_PLANNER}
-    return key_of(_without_remarks(seen), protocol.target_ids, machine.sha256)
+from cantlie.workflow.planning_key import planning_key
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +23,7 @@ class SharedPlans:
     protocol_id: str
     planning: PlanningResult
     case_sha256: str
-    machine_sha256: str
+    machine: Machine
     curve: DensityCurve
 
     @classmethod
@@ -51,7 +33,7 @@ class SharedPlans:
             planned.protocol.id,
             planned.planning,
             planned.patient.case.input_sha256,
-            planned.machine.sha256,
+            planned.machine,
             planned.patient.curve,
         )
 
@@ -72,16 +54,7 @@ def adopt_plans(shared: SharedPlans, protocol: Protocol, request: PlanCase) -> N
     """
     if protocol.choice is not None:
         return
-    key = key_of(
-        {
-            "case_sha256": shared.case_sha256,
-            "protocol": protocol.model_dump(mode="json"),
-            "machine_sha256": shared.machine_sha256,
-            "density_curve": [shared.curve.hu.tolist(), shared.curve.density_g_cm3.tolist()],
-            "aliases_sha256": sha256_of_file(request.aliases) if request.aliases else "",
-            "cantlie": environment()["cantlie"],
-        }
-    )
+    key = planning_key(protocol, shared.machine, shared.case_sha256, shared.curve, request.aliases)
     kept = kept_plans(request.out)
     if archive.load(kept, key) is None:
         archive.save(kept, key, shared.planning)
@@ -102,11 +75,3 @@ def are_the_same(shared: SharedPlans, planned: PlannedCase) -> bool:
 def kept_plans(folder: Path) -> Path:
     """Return the file in which `plan_case` keeps the plans of a run."""
     return folder / ".stages" / "planning.npz"
-
-
-def _without_remarks(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_remarks(item) for name, item in value.items() if name not in _REMARKS}
-    if isinstance(value, list):
-        return [_without_remarks(item) for item in value]
-    return value

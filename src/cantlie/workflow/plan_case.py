@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
-from cantlie.core.provenance import sha256_of_file
 from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
 from cantlie.dose.device import Device, check_device
@@ -37,6 +36,7 @@ from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, s
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.export import ExportedFile, export_case
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.results import dvh_csv, results_of
 from cantlie.workflow.run_folder import RunFolder, key_of
 
@@ -154,23 +154,12 @@ def _stages(
         ),
         keep=False,
     )
-    inputs = {
-        "case_sha256": patient.case.input_sha256,
-        "protocol": protocol.model_dump(mode="json"),
-        "machine_sha256": machine.sha256,
-        "density_curve": [patient.curve.hu.tolist(), patient.curve.density_g_cm3.tolist()],
-        "aliases_sha256": sha256_of_file(request.aliases) if request.aliases else "",
-        "cantlie": run.record["provenance"]["cantlie"],
-    }
-    key = key_of(inputs)
-    targets = run.stage(
-        "targets", key, lambda step: build_targets(patient.regions, protocol, progress=step), keep=False
-    )
+    targets = run.stage("targets", "", lambda step: build_targets(patient.regions, protocol, progress=step), keep=False)
     chosen = choose_scheme(protocol, targets.regions)
     if chosen is not None:
         protocol = protocol.with_scheme(chosen.scheme)
         choice_notes = (*choice_notes, Note(chosen.reason, "protocol", "info"))
-        key = key_of(inputs, chosen.scheme)
+    key = planning_key(protocol, machine, patient.case.input_sha256, patient.curve, request.aliases)
     planning_request = PlanningRequest.of_protocol(
         patient.density,
         targets.regions,
