@@ -136,6 +136,9 @@ def _depth_figure() -> bytes:
             top, bottom = panels[:, n]
             top.semilogy(depth, 1000 * theirs, "o", ms=2, color=SERIES[1], label="Monte Carlo")
             top.semilogy(depth, 1000 * ours, color=SERIES[0], label="engine")
+            top.set_ylim(1.0, 20.0)
+            top.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+            top.minorticks_off()
             top.set_title(name.removeprefix("A_").removeprefix("B_").replace("_", " "))
             bottom.fill_between(depth, -2 * sigma, 2 * sigma, color=SERIES[1], alpha=0.2, lw=0)
             bottom.plot(depth, 100 * (ours / theirs - 1), "o", ms=1.6, color=SERIES[0])
