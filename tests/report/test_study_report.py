@@ -104,6 +104,9 @@ def test_the_worked_examples_run_on_real_data(tmp_path, name, size):
         assert any("Immortal time" in note.message for note in result.notes)
         rows = {row[0].text: row for row in tables["matching"].rows}
         assert rows["all, unadjusted"][1].text == "1137 / 767"
+        assert rows["matched again"][1].text == "701 / 701"
+        assert float(rows["matched again"][2].text) < 0.03
+        assert any("outnumber 767 controls" in note.message for note in result.notes)
 
 
 def test_wrong_data_end_in_one_sentence(tmp_path):

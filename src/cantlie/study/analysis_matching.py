@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import StatisticsError
 from cantlie.core.notes import Note
-from cantlie.statistics.balance import all_levels, balance, effective_sample_size, propensity_weights
+from cantlie.statistics.balance import Balance, all_levels, balance, effective_sample_size, propensity_weights
 from cantlie.statistics.cox import CoxModel, cox
 from cantlie.statistics.matching import match, propensity_score
 from cantlie.statistics.sensitivity import e_value
@@ -18,12 +18,23 @@ from cantlie.study.analysis_tests import p_text
 from cantlie.study.results import StudyCell, StudyTable
 
 BALANCED = 0.1
+_ORDERS = {
+    "closest": "nearest neighbour, the closest pair of all first",
+    "largest": "nearest neighbour, the largest score first",
+    "smallest": "nearest neighbour, the smallest score first",
+    "data": "nearest neighbour in the order of the data",
+    "random": "nearest neighbour in random order",
+}
 
 
 def matching_tables(
     data: Analysed,
 ) -> tuple[list[StudyTable], tuple[dict[str, object], ...], tuple[Note, ...]]:
     """Match again (nearest, 0.2 SD of the logit, without replacement) and compare with the paper's own pairs.
+
+    The closest pair of all is made first. To serve the largest scores first (MatchIt's default) fails where the
+    treated outnumber the controls or many patients share a score: the treated of high scores then use up the controls
+    of the scores below, always on the same side, and one class of a covariate pays for it.
 
     Hazard ratios are those of treatment alone: before matching, in the paper's pairs, in the new pairs (standard errors
     clustered by pair), and with overlap weights.
@@ -46,7 +57,7 @@ def matching_tables(
     z = treated[complete].astype(float)
     try:
         model = propensity_score(z, x)
-        pairs = match(z, model.linear, caliper=spec.caliper, ratio=spec.ratio)
+        pairs = match(z, model.linear, order=spec.order, caliper=spec.caliper, ratio=spec.ratio)
     except StatisticsError as error:
         return [], (), (*notes, Note(error.sentence(), "matching"))
     rows_of = np.flatnonzero(complete)
@@ -109,8 +120,16 @@ def matching_tables(
         _worst(overlap.after),
         fit(weights > 0, weights, np.arange(len(data.ids))),
     )
-    if after.worst > BALANCED:
-        notes.append(Note("after matching again a standardised difference is still beyond 0.1", "matching"))
+    notes += _balance_notes(after)
+    if z.sum() > len(z) - z.sum():
+        notes.append(
+            Note(
+                f"{int(z.sum())} treated patients outnumber {int(len(z) - z.sum())} controls: they "
+                "cannot all be matched, so the hazard ratio of the pairs is that of patients who might have had either "
+                "treatment, not of all who were treated",
+                "matching",
+            )
+        )
     notes += [Note(note.message, "matching", note.level) for note in pairs.notes]
     table = StudyTable(
         "matching",
@@ -126,9 +145,9 @@ def matching_tables(
         tuple(rows),
         (
             f"propensity score by logistic regression on {', '.join(spec.covariates)}",
-            f"nearest neighbour, caliper {spec.caliper:g} SD of the logit over all patients, without replacement"
+            f"{_ORDERS[spec.order]}, caliper {spec.caliper:g} SD of the logit over all patients, without replacement"
             if spec.caliper is not None
-            else "nearest neighbour without caliper",
+            else f"{_ORDERS[spec.order]}, without caliper and replacement",
         ),
         in_paper=False,
     )
@@ -138,6 +157,29 @@ def matching_tables(
         for term, before, new in zip(after.terms, after.before, adjusted, strict=True)
     )
     return [table], points, tuple(notes)
+
+
+def _balance_notes(after: Balance) -> list[Note]:
+    """Return what the differences that remain after matching mean for the hazard ratio."""
+    left = np.zeros(len(after.terms)) if after.after is None else after.after
+    beyond = [f"{t} {d:+.2f}" for t, d in zip(after.terms, left, strict=True) if abs(d) > BALANCED]
+    if not beyond:
+        return [
+            Note(
+                f"after matching again no standardised difference is beyond {BALANCED:g} (largest {after.worst:.3f}); "
+                "what was not measured may still differ",
+                "matching",
+                "info",
+            )
+        ]
+    return [
+        Note(
+            f"after matching again the groups still differ by more than {BALANCED:g} SD in {', '.join(beyond)}: the "
+            "hazard ratio of these pairs is in part an effect of that difference; adjust for it, match on it exactly, "
+            "or rely on the overlap weights, which balance every covariate of the score",
+            "matching",
+        )
+    ]
 
 
 def _worst(smd: NDArray[np.float64] | None) -> str:

@@ -188,12 +188,16 @@ class CoxSpec(_Strict):
 
 
 class MatchingSpec(_Strict):
-    """Propensity matching, and where the paper's own matched pairs are kept."""
+    """Propensity matching, and where the paper's own matched pairs are kept.
+
+    ``order`` says which pair greedy matching makes first (``cantlie.statistics.matching.match``).
+    """
 
     treatment: str
     treated: str
     covariates: tuple[str, ...]
     caliper: float | None = 0.2
+    order: Literal["closest", "largest", "smallest", "data", "random"] = "closest"
     ratio: int = 1
     pair_column: str = ""
 
