@@ -1,6 +1,7 @@
 """Recalculating a plan: patient position, refusals and where the beam comes from."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from cantlie.dicom.rtdose import read_rtdose
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.machine.aperture import Aperture
+from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.beam_model_file import beam_model_toml
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
 from cantlie.patient.case import Case, Ct, PatientIdentity
@@ -75,3 +78,26 @@ def test_a_gpu_that_is_not_used_is_refused(make_case, tmp_path, capsys):
     case, plan = make_case("HFS")
     assert run(["dose", str(case), "--plan", str(plan), "--device", "cuda", "--out", str(tmp_path / "out")]) == 2
     assert "GPU" in capsys.readouterr().err
+
+
+def test_a_machine_file_with_a_beam_model_of_its_own_is_used(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    doses = []
+    for scale in (1.0, 2.0):
+        model = BeamModel.named("reference-6mv-point")
+        calibration = model.calibration.model_copy(update={"gy_per_mu": scale * model.calibration.gy_per_mu})
+        folder = tmp_path / f"machine{scale:g}"
+        folder.mkdir()
+        (folder / "beam.toml").write_text(beam_model_toml(model.model_copy(update={"calibration": calibration})))
+        text = (files("cantlie.machine") / "data" / "reference-6mv-point.toml").read_text()
+        (folder / "machine.toml").write_text(
+            text.replace('beam_model = "reference-6mv-point"', 'beam_model = "beam.toml"')
+        )
+        machine = str(folder / "machine.toml")
+        results = recalculate(RecalculatePlan(case, plan, tmp_path / f"out{scale:g}", machine=machine, grid_mm=5.0))
+        doses.append(results["maximum_gy"])
+    assert doses[1] == pytest.approx(2 * doses[0], rel=1e-3)
+    assert (
+        load_machine(tmp_path / "machine1" / "machine.toml").sha256
+        != load_machine(tmp_path / "machine2" / "machine.toml").sha256
+    )

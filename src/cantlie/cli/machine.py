@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from cantlie.cli.commission import commission
 from cantlie.cli.console import say, say_json, say_table
 from cantlie.cli.options import JsonOption
 
-app = typer.Typer(help="List and show treatment machines.", no_args_is_help=True)
+app = typer.Typer(help="List, show and commission treatment machines.", no_args_is_help=True)
+app.command()(commission)
 
 
 @app.command("list")

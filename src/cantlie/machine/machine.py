@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cantlie.core.errors import MachineError
+from cantlie.core.files import read_text
 from cantlie.core.provenance import sha256_of_bytes
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.mlc import JawPair, Mlc
@@ -132,9 +133,14 @@ def load_machine(id_or_path: str | Path) -> Machine:
             remedy=f"choose one of {', '.join(list_machines())}, or give the path of a TOML file",
         )
     try:
-        return parse_machine(path.read_bytes(), str(path))
+        machine = parse_machine(path.read_bytes(), str(path))
     except OSError as error:
         raise MachineError(f"the machine file cannot be read: {error.strerror or error}", where=str(path)) from error
+    if machine.beam_model.endswith(".toml"):  # a beam model of one's own lies beside its machine
+        beam = path.resolve().parent / machine.beam_model
+        content = read_text(beam, "beam model").encode("utf-8")
+        machine = replace(machine, beam_model=str(beam), sha256=sha256_of_bytes(machine.sha256.encode(), content))
+    return machine
 
 
 def parse_machine(content: bytes, where: str) -> Machine:

@@ -13,6 +13,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.influence import Beamlets, influence_matrix
 from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.plan.beams import choose_gantry_deg, direction_cost, isocentre_mm, region_points_mm
 from cantlie.plan.fields import FieldSet
@@ -94,7 +95,7 @@ def prepare(request: PlanningRequest, progress: Progress = silent) -> Setup:
         max_voxels=settings.max_voxels,
     )
     progress(0.1, "choosing beam directions")
-    model = BeamModel.named(request.machine.beam_model)
+    model = load_beam_model(request.machine.beam_model)
     plans = []
     width = settings.beamlet_mm or request.protocol.technique.beamlet_mm
     coarse = _coarse_density(request.density)

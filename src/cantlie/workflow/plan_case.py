@@ -17,6 +17,7 @@ from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
 from cantlie.dose.device import Device, check_device
 from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.machine import Machine, load_machine
 from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.complexity import complexity
@@ -102,7 +103,7 @@ class PlannedCase:
     @property
     def beam_model(self) -> BeamModel:
         """The beam model of the machine."""
-        return BeamModel.named(self.machine.beam_model)
+        return load_beam_model(self.machine.beam_model)
 
 
 def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
@@ -187,7 +188,7 @@ def _stages(
     checks, check_notes = run.stage(
         "independent check",
         key,
-        lambda step: check_plans(planning.plans, patient.density, machine, BeamModel.named(machine.beam_model), step),
+        lambda step: check_plans(planning.plans, patient.density, machine, load_beam_model(machine.beam_model), step),
         keep=False,
     )
     choice_notes = (*choice_notes, *_beyond_the_planner(protocol, machine))

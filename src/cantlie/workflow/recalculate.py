@@ -21,6 +21,7 @@ from cantlie.dose.device import Device, check_device
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import dvh
 from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.fluence import pixel_centres, summed_fluence
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine, load_machine
@@ -79,7 +80,7 @@ def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[s
 
 def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     machine = load_machine(request.machine)
-    model = BeamModel.named(machine.beam_model)
+    model = load_beam_model(machine.beam_model)
     plan_file = read_plan_file(request.plan)
     patient = run.stage(
         "reading the case",
