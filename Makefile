@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-all lint setup clean
+.PHONY: demo test test-all lint validate setup clean
 
 setup: .make/ready
 
@@ -32,6 +32,9 @@ test: lint
 
 test-all: lint
 	$(RUN)/pytest -m ""
+
+validate: setup
+	$(RUN)/python benchmarks/validate.py
 
 clean:
 	rm -rf $(VENV) .make runs
