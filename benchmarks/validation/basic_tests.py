@@ -25,10 +25,8 @@ from .rows import Chapter
 
 Array = NDArray[np.float64]
 SURFACE_MM = -100.0
-LARGE_NOTE = "pencil kernels are of endless water, the phantom is 400 mm wide and 300 mm deep"
-SMALL_NOTE = (
-    "the pencil kernels' own error in small fields: against Monte Carlo the 2×2 field is within its limit (7.1, 7.2)"
-)
+LARGE_NOTE = "probably the pencil kernels, which are of endless water; the phantom is 400 mm wide and 300 mm deep"
+SMALL_NOTE = "the 2×2 field agrees with Monte Carlo (7.1, 7.2), so it is probably the pencil kernels that are off"
 PENCIL = "against the independent pencil kernels"
 
 

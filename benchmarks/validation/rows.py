@@ -71,7 +71,7 @@ class Row:
         if not math.isfinite(self.found):
             return "not found"
         size = abs(self.found)
-        digits = 1 if size >= 100 else 2 if size >= 0.1 or size == 0 else 4
+        digits = 1 if size >= 100 else 2 if size >= 0.01 or self.sigma else 4
         number = f"{self.found:.{digits}f}"
         if self.sigma:
             number += f" ({self.sigma:.2f})"
