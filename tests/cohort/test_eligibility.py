@@ -1,16 +1,18 @@
 """Variables, eligibility rules and flow, de-identification."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from cantlie.cohort.deidentify import deidentify
+from cantlie.cohort.deidentify import deidentify, deidentify_folder
 from cantlie.cohort.eligibility import Rule, arm_flow, assess_eligibility
 from cantlie.cohort.exporting import write_cohort
 from cantlie.cohort.importing import read_cohort
 from cantlie.cohort.schema import TABLES, schema_markdown
 from cantlie.cohort.tables import Cohort, typed_table
 from cantlie.cohort.variables import Variable, evaluate, evaluate_all
-from cantlie.core.errors import CohortError
+from cantlie.core.errors import CohortError, InputError
 
 START = pd.Timestamp("2020-01-01")
 
@@ -134,6 +136,50 @@ def test_deidentification_keeps_intervals_and_loses_identity(cohort):
     assert deidentify(cohort, b"another secret, another result").sha256() != shared.sha256()
     with pytest.raises(CohortError, match="too short"):
         deidentify(cohort, b"short")
+
+
+def test_a_folder_is_deidentified_for_sharing(cohort, tmp_path):
+    patients = cohort.patients.assign(
+        consent=["yes", "no", "waived", "yes"],
+        x_grade=["low", "high", "low", "low"],
+        x_marker=[1.5, 2.5, 3.5, 4.5],
+        x_born=["1950-01-02", "1950-01-02", "1970-03-04", "1929-05-06"],
+        x_remark=["seen at home", "lives in the harbour", "teacher", "farmer"],
+    )
+    write_cohort(replace(cohort, tables={**cohort.tables, "patients": patients}), tmp_path / "data")
+    key = tmp_path / "key.txt"
+    made = deidentify_folder(tmp_path / "data", tmp_path / "shared", key_file=key)
+    assert key.stat().st_mode & 0o077 == 0
+    text = "".join(file.read_text() for file in made.files)
+    for secret in ("P1,", "2020-01-01", "seen at home", "harbour", "1950", "pain", "x_born", "x_remark"):
+        assert secret not in text
+    back = read_cohort(tmp_path / "shared")
+    assert sorted(back.patients["x_marker"]) == [1.5, 2.5, 3.5, 4.5]
+    assert sorted(back.patients["x_grade"]) == ["high", "low", "low", "low"]
+    told = " ".join(note.sentence() for note in made.notes)
+    assert "x_born, patients.x_remark" in told
+    assert "1 patients are recorded as without consent" in told
+    deidentify_folder(tmp_path / "data", tmp_path / "again", key_file=key)
+    again = read_cohort(tmp_path / "again", label="shared")
+    assert again.sha256() == back.sha256()
+    keyless = deidentify_folder(tmp_path / "data", tmp_path / "keyless")
+    assert keyless.key_file is None
+    dates = read_cohort(tmp_path / "keyless").patients["treatment_start"].tolist()
+    assert dates != back.patients["treatment_start"].tolist()
+
+
+def test_deidentification_does_not_mix_or_give_the_key_away(cohort, tmp_path):
+    write_cohort(cohort, tmp_path / "data")
+    with pytest.raises(InputError, match="not empty"):
+        deidentify_folder(tmp_path / "data", tmp_path / "data")
+    with pytest.raises(InputError, match="within the data"):
+        deidentify_folder(tmp_path / "data", tmp_path / "data" / "out")
+    with pytest.raises(InputError, match="key would be shared"):
+        deidentify_folder(tmp_path / "data", tmp_path / "out", key_file=tmp_path / "out" / "key")
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(InputError, match="not a key"):
+        deidentify_folder(tmp_path / "data", tmp_path / "out", key_file=tmp_path / "key")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_written_cohort_reads_back(cohort, tmp_path):

@@ -61,6 +61,17 @@ EVENT_KINDS = (
 """What can happen to a patient; ``progression`` is one whose place is not known."""
 
 PROGRESSION_KINDS = ("local_progression", "new_liver_lesion", "extrahepatic_progression", "progression")
+DEATH_CAUSES = (
+    "tumour",
+    "liver_failure",
+    "treatment",
+    "other_cancer",
+    "infection",
+    "bleeding",
+    "cardiovascular",
+    "other",
+)
+"""Classes of the cause of death; ``tumour`` is the disease under study, ``liver_failure`` without its growth."""
 YES_NO = ("yes", "no")
 EXTRA_PREFIX = "x_"
 """Columns of a user's own begin with this; they are kept and taken as numbers where all their values are numbers."""
@@ -110,7 +121,8 @@ PATIENTS = Table(
         Column("not_completed_reason", "text", "why not"),
         Column("consent", "code", "written consent or waiver of the ethics committee", codes=("yes", "no", "waived")),
         Column("ethics_id", "text", "approval number of the ethics committee"),
-        Column("death_cause", "text", "cause of death"),
+        Column("death_cause", "text", "cause of death in words"),
+        Column("death_cause_code", "code", "cause of death in one of a few classes", codes=DEATH_CAUSES),
     ),
     ("patient_id",),
 )

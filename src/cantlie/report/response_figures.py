@@ -108,7 +108,7 @@ def swimmer_figure(cohort: Cohort, *, most: int = 60) -> Figure:
         picture = style.new_figure(6.4, height)
         axes = picture.add_axes((0.04, 0.40 / height, 0.93, (height - 0.75) / height))
         for number, (arm, length) in enumerate(zip(arms, months, strict=True)):
-            colour = style.SERIES[names.index(str(arm))] if arm is not None else style.SERIES[0]
+            colour = style.SERIES[names.index(str(arm)) % len(style.SERIES)] if arm is not None else style.SERIES[0]
             axes.barh(number, length, height=0.62, color=colour, alpha=0.45, linewidth=0)
         place = {patient: number for number, patient in enumerate(months.index)}
         for kind, (mark, label) in _MARKS.items():
@@ -124,7 +124,7 @@ def swimmer_figure(cohort: Cohort, *, most: int = 60) -> Figure:
             markersize=3.4, linestyle="none", label="alive",
         )  # fmt: skip
         for number, name in enumerate(names):
-            axes.barh(0, 0, color=style.SERIES[number], alpha=0.45, label=name)
+            axes.barh(0, 0, color=style.SERIES[number % len(style.SERIES)], alpha=0.45, label=name)
         axes.set_ylim(len(months) - 0.4, -0.6)
         axes.set_yticks([])
         axes.set_xlim(left=0)

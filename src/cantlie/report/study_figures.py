@@ -9,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from cantlie.cohort.response import CohortResponse
+from cantlie.cohort.tables import Cohort
 from cantlie.report import style
+from cantlie.report.response_figures import swimmer_figure, waterfall_figure
 from cantlie.study.results import StudyFigure, StudyResult
 
 SYNTHETIC = "SYNTHETIC"
@@ -17,6 +20,10 @@ SYNTHETIC = "SYNTHETIC"
 
 def draw(figure: StudyFigure, result: StudyResult) -> Figure:
     """Return a figure of a study as a picture, marked when its patients do not exist."""
+    if isinstance(figure.source, CohortResponse):
+        return waterfall_figure(figure.source, synthetic=result.synthetic)
+    if isinstance(figure.source, Cohort):
+        return swimmer_figure(figure.source)
     with style.figure_style():
         makers = {
             "km": _curves,

@@ -121,7 +121,8 @@ def write_study_report(result: StudyResult, out: Path, *, pdf: bool = True, prog
     run = {
         "status": "done", "study": result.study.id, "synthetic": result.synthetic, "cohort": result.cohort_label,
         "provenance": dict(result.provenance), "warnings": [note.sentence() for note in result.notes],
-        "citations": [f"https://doi.org/{result.study.citation.doi}"], "use": RESEARCH_USE_ONLY,
+        "citations": [f"https://doi.org/{result.study.citation.doi}"], "consent": dict(result.consent),
+        "use": RESEARCH_USE_ONLY,
     }  # fmt: skip
     write_json(out / "run.json", run)
     progress(1.0, "done")
@@ -190,9 +191,11 @@ def _table(table: StudyTable) -> Table:
             else Cell(cell.text)
             for cell in row
         ]
-        for row in table.rows
+        for row in table.rows[: table.shown]
     ]
     notes = list(table.notes)
+    if table.shown is not None and len(table.rows) > table.shown:
+        notes.insert(0, f"the first {table.shown} of {len(table.rows)} rows; all stand in tables/{table.id}.csv")
     if table.columns[-1] == "tests":
         names = list(dict.fromkeys(name for row in table.rows for name in row[-1].text.split("; ") if name))
         letters = {name: chr(ord("a") + number % 26) for number, name in enumerate(names)}
@@ -200,6 +203,18 @@ def _table(table: StudyTable) -> Table:
             cells[-1] = Cell(", ".join(letters[name] for name in row[-1].text.split("; ") if name))
         notes += [f"{letter}: {name}" for name, letter in letters.items()]
     return Table(columns, rows, note="; ".join(notes), compact=True)
+
+
+def _ethics(result: StudyResult) -> list[tuple[str, str]]:
+    ethics = result.study.ethics
+    approval = ", ".join(part for part in (ethics.committee, ethics.approval) if part)
+    counts = ", ".join(f"{name} {count}" for name, count in result.consent.items())
+    return [
+        ("Ethics approval", approval or "not stated"),
+        ("Consent", ethics.consent or "not stated"),
+        ("Consent in the cohort", counts or "not recorded"),
+        *([("Registration", ethics.registration)] if ethics.registration else []),
+    ]
 
 
 def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
@@ -247,6 +262,7 @@ def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
                         ("Paper", f"{study.citation.authors} {study.citation.title}. {study.citation.journal}, "
                          f"{study.citation.year}. doi:{study.citation.doi}"),
                         ("Design", study.design),
+                        *_ethics(result),
                         ("Groups", "; ".join(f"{group.name} ({group.n})" for group in study.groups)),
                         ("Endpoints", "; ".join(study.endpoint(e.name).describe() for e in study.endpoints)),
                     ],

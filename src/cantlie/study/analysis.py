@@ -6,15 +6,20 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cantlie.cohort.eligibility import arm_flow, assess_eligibility
 from cantlie.cohort.importing import read_cohort
+from cantlie.cohort.response import CohortResponse, assess_cohort
 from cantlie.cohort.tables import Cohort
+from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import environment
 from cantlie.study.analysis_competing import cif_figure, incidence_table
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_matching import matching_tables, subgroup_table
+from cantlie.study.analysis_patients import cause_table, eligibility_table, response_table
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, make_table
 from cantlie.study.checklists import checklist_table
@@ -58,6 +63,9 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     data = Analysed(study, cohort)
     eligibility = assess_eligibility(cohort, study.rules())
     notes: list[Note] = [*cohort.notes, *(Note(remark, study.id) for remark in study.remarks), *eligibility.notes]
+    verdicts = eligibility_table(eligibility)
+    measured, measured_notes = _measured(cohort)
+    notes += measured_notes
     out = len(cohort) - len(eligibility.eligible)
     if out:
         notes.append(Note(f"{out} of {len(cohort)} patients break an eligibility rule and are analysed all the same"))
@@ -69,15 +77,22 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     cox_made, points, cox_notes = cox_table(data)
     notes += cox_notes
     made_tables = (survival_table(data), comparison_table(data), cox_made, follow_up_table(data), balance_table(data))
-    tables += [made for made in (*made_tables, incidence_table(data), subgroup_table(data)) if made is not None]
+    new_tables = (incidence_table(data), response_table(data, measured), cause_table(data), subgroup_table(data))
+    tables += [made for made in (*made_tables, *new_tables) if made is not None]
     matched_tables, love, matching_notes = matching_tables(data)
-    tables += matched_tables
+    tables += matched_tables + ([] if verdicts is None else [verdicts])
     notes += matching_notes
     progress(0.8, "figures")
     figures = [figure for spec in study.figures if (figure := _figure(data, spec, points, love)) is not None]
+    figures += patient_figures(study, cohort, measured)
     notes += data.notes + list(data.order_notes())
     progress(1.0, "done")
     analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
+    refused = consent_counts(cohort).get("no", 0)
+    if refused:
+        notes.append(
+            Note(f"{refused} patients are recorded as without consent and are analysed all the same", "consent")
+        )
     result = StudyResult(
         study,
         cohort.label,
@@ -89,8 +104,55 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
         arm_flow(cohort, analysed),
         tuple(dict.fromkeys(notes)),
         {**environment(("numpy", "scipy", "pandas")), "cohort_sha256": cohort.sha256()},
+        _recorded(cohort),
+        consent_counts(cohort),
     )
     return replace(result, tables=(*result.tables, checklist_table(result)))
+
+
+def _measured(cohort: Cohort) -> tuple[CohortResponse | None, list[Note]]:
+    """Return the responses from measured lesions, or a note why they cannot be worked out."""
+    if not len(cohort.table("measurements")):
+        return None, []
+    try:
+        found = assess_cohort(cohort)
+    except CohortError as error:
+        return None, [Note(f"no response from measurements: {error.sentence()}", "measurements")]
+    return found, list(found.notes)
+
+
+def patient_figures(study: Study, cohort: Cohort, measured: CohortResponse | None) -> list[StudyFigure]:
+    """Return the waterfall and the swimmer plot where lesions were measured; the study file may give their titles."""
+    if measured is None:
+        return []
+    asked = {spec.kind: spec for spec in study.figures}
+    made = []
+    if np.isfinite(measured.timepoints["change_percent"].to_numpy(dtype=float)).any():
+        title = "Best change of target lesions in each patient (not in the paper)"
+        spec = asked.get("waterfall") or FigureSpec(id="waterfall", title=title, kind="waterfall")
+        made.append(StudyFigure(spec, in_paper="waterfall" in asked, source=measured))
+    starts = cohort.patients.set_index("patient_id")["treatment_start"]
+    if cohort.table("events")["patient_id"].map(starts).notna().any():
+        title = "Course of each patient (not in the paper)"
+        spec = asked.get("swimmer") or FigureSpec(id="swimmer", title=title, kind="swimmer")
+        made.append(StudyFigure(spec, in_paper="swimmer" in asked, source=cohort))
+    return made
+
+
+def _recorded(cohort: Cohort) -> frozenset[str]:
+    names = {f"{name}.{c}" for name, frame in cohort.tables.items() for c in frame if frame[c].notna().any()}
+    dosimetry = cohort.table("dosimetry")
+    metrics = {f"dosimetry:{m}" for m in dosimetry["metric"].dropna().unique()}
+    techniques = {f"technique:{t}" for t in cohort.table("courses")["technique"].dropna().unique()}
+    return frozenset(names | metrics | techniques)
+
+
+def consent_counts(cohort: Cohort) -> dict[str, int]:
+    """Return how many patients consented (yes), did not (no), had it waived, or have no entry (not recorded)."""
+    if "consent" not in cohort.patients or cohort.patients["consent"].isna().all():
+        return {}
+    found = cohort.patients["consent"].fillna("not recorded").value_counts()
+    return {str(k): int(found[k]) for k in ("yes", "waived", "no", "not recorded") if k in found}
 
 
 def _figure(

@@ -85,7 +85,7 @@ CONSORT = (
     ),
     Item("17a", "effect with its precision for each outcome", _table("survival")),
     Item("19", "harms in each arm", lambda r: next((t.title for t in r.study.tables if "oxic" in t.title), None)),
-    Item("23", "registration", lambda r: None),
+    Item("23", "registration", lambda r: r.study.ethics.registration or None),
 )
 
 

@@ -207,7 +207,7 @@ class FigureSpec(_Strict):
 
     id: str
     title: str
-    kind: Literal["km", "cif", "forest", "love", "flow", "response"]
+    kind: Literal["km", "cif", "forest", "love", "flow", "response", "waterfall", "swimmer"]
     endpoint: str = ""
     by: str = ""
     where: dict[str, str] = {}
@@ -251,6 +251,15 @@ class Synthesis(_Strict):
     not_imposed: tuple[str, ...] = ()
 
 
+class Ethics(_Strict):
+    """Who approved the study, under which number, how patients consented, and where it is registered; as published."""
+
+    committee: str = ""
+    approval: str = ""
+    consent: str = ""
+    registration: str = ""
+
+
 class Study(_Strict):
     """A study: what was asked, of whom, and every table and figure that answers it."""
 
@@ -275,6 +284,7 @@ class Study(_Strict):
     competing: str = ""
     median_ci: Literal["spss", "brookmeyer"] = "spss"
     remarks: tuple[str, ...] = ()
+    ethics: Ethics = Ethics()
     synthesis: Annotated[Synthesis | None, Field(default=None)]
 
     def variable(self, name: str) -> VariableSpec:

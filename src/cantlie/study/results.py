@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.cohort.eligibility import ArmFlow, FlowStep
+from cantlie.cohort.response import CohortResponse
+from cantlie.cohort.tables import Cohort
 from cantlie.core.notes import Note
 from cantlie.study.definition import FigureSpec, Study
 
@@ -32,7 +34,10 @@ class StudyCell:
 
 @dataclass(frozen=True, slots=True)
 class StudyTable:
-    """A table in the layout of the paper; ``rows`` are cells under ``columns``."""
+    """A table in the layout of the paper; ``rows`` are cells under ``columns``.
+
+    ``shown`` limits the rows in the report; the CSV file has all of them.
+    """
 
     id: str
     title: str
@@ -40,6 +45,7 @@ class StudyTable:
     rows: tuple[tuple[StudyCell, ...], ...]
     notes: tuple[str, ...] = ()
     in_paper: bool = True
+    shown: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,18 +67,26 @@ class CurveGroup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyFigure:
-    """A figure as data: curves for ``km`` and ``cif``, points for ``forest`` and ``love``, counts for ``response``."""
+    """A figure as data: curves for ``km`` and ``cif``, points for ``forest`` and ``love``, counts for ``response``.
+
+    A ``waterfall`` has the responses of single patients as its source, a ``swimmer`` the cohort.
+    """
 
     spec: FigureSpec
     groups: tuple[CurveGroup, ...] = ()
     text: str = ""
     points: tuple[Mapping[str, Any], ...] = ()
     in_paper: bool = True
+    source: CohortResponse | Cohort | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyResult:
-    """Everything that a study run found."""
+    """Everything that a study run found.
+
+    ``recorded`` names the columns of the cohort that hold a value (``courses.dose_gy``); ``consent`` counts patients by
+    what the cohort says of their consent.
+    """
 
     study: Study
     cohort_label: str
@@ -84,6 +98,8 @@ class StudyResult:
     arms: tuple[ArmFlow, ...]
     notes: tuple[Note, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    recorded: frozenset[str] = frozenset()
+    consent: Mapping[str, int] = field(default_factory=dict)
 
     def disagreements(self) -> list[dict[str, str]]:
         """Return every cell whose number is not the printed one: table, row, column, printed, found."""
