@@ -111,7 +111,7 @@ def chapter() -> Chapter:
     result.figures["depth-dose"] = (
         _depth_figure(),
         "Dose per monitor unit on the axis (top, logarithmic) and deviation of the engine (bottom); band: two standard "
-        "deviations of the reference. Beyond the dotted line the reference contradicts itself; points off the scale are "
+        "deviations of Monte Carlo. Beyond the dotted line the reference contradicts itself; points off the scale are "
         "cut.",
     )
     result.figures["profiles"] = (
