@@ -72,4 +72,7 @@ def test_anatomy_of_ts_example__against_known_right_fraction(oracles, tmp_path):
 def test_chaos_liver_is_divided(oracles, tmp_path):
     regions, result = _targets(_unpacked("chaos_liver", oracles, tmp_path))
     _check(regions, result)
+    low, high = result.halves.right_fraction_range
+    assert low < 0.69 < high  # where Cantlie's line runs in this liver, models.md section 11
+    assert result.halves.right_fraction == pytest.approx(0.69, abs=0.03)
     assert any("lowest slice" in note.message for note in result.notes)
