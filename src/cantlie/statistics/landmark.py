@@ -48,7 +48,7 @@ class ImmortalTimeReport:
         return pd.DataFrame(rows, columns=["analysis", "rows", "events", "hazard_ratio", "lower", "upper"])
 
 
-def _exposure(values: ArrayLike, length: int) -> NDArray[np.float64]:
+def exposure_times(values: ArrayLike, length: int) -> NDArray[np.float64]:
     """Return the time at which exposure starts, infinity where it never does (missing values)."""
     start = np.asarray(pd.to_numeric(pd.Series(values), errors="coerce"), dtype=np.float64)
     if start.size != length:
@@ -91,7 +91,7 @@ def landmark_analysis(
     """
     t = inputs.times(time)
     d = inputs.events(event, length=t.size)
-    start = _exposure(exposure_time, t.size)
+    start = exposure_times(exposure_time, t.size)
     rows = np.flatnonzero(t > landmark)
     exposed = start[rows] <= landmark
     if rows.size == 0 or exposed.all() or not exposed.any():
@@ -127,7 +127,7 @@ def start_stop_rows(
     """
     t = inputs.times(time)
     d = inputs.events(event, length=t.size)
-    start = _exposure(exposure_time, t.size)
+    start = exposure_times(exposure_time, t.size)
     if count_first_day:
         t, start = t + 1, start + 1
     if (t == 0).any():
@@ -196,7 +196,7 @@ def immortal_time(
     """
     t = inputs.times(time)
     d = inputs.events(event, length=t.size)
-    start = _exposure(exposure_time, t.size)
+    start = exposure_times(exposure_time, t.size)
     ever = np.isfinite(start) if exposed_ever is None else inputs.events(exposed_ever, "exposed", length=t.size)
     if ever.all() or not ever.any():
         raise StatisticsError("everybody or nobody was treated, so there is nothing to compare", where="exposure")
