@@ -9,6 +9,7 @@ import pytest
 from cantlie.cohort.failure import coded_patterns, geometric_failure
 from cantlie.cohort.palliation import ascites_relief, jaundice_relief, marker_trend, pain_relief
 from cantlie.cohort.rild import RildFindings, assess_rild, rild_verdicts
+from cantlie.cohort.rtog import check_rtog, rtog_item, rtog_items
 from cantlie.cohort.schema import TABLES
 from cantlie.cohort.tables import Cohort, typed_table
 from cantlie.cohort.toxicity import (
@@ -67,6 +68,43 @@ GRADES = [
 @pytest.mark.parametrize(("test", "scale", "limits", "grades"), GRADES)
 def test_laboratory_grades(test, scale, limits, grades):
     assert {value: grade_lab(test, value, scale=scale, **limits) for value in grades} == grades
+
+
+def test_the_rtog_scales_are_data_and_grades_are_checked():
+    assert [len(rtog_items(scale)) for scale in ("RTOG", "RTOG/EORTC")] == [17, 17]
+    for scale in ("RTOG", "RTOG/EORTC"):
+        spellings = [name.lower() for item in rtog_items(scale) for name in (item.name, *item.also)]
+        assert len(set(spellings)) == len(spellings)
+        assert all(len(item.grades) in (0, 4) for item in rtog_items(scale))
+    for item in rtog_items("RTOG"):
+        if item.test:
+            assert grade_lab(item.test, 0.0, scale="RTOG") == 4
+    liver = rtog_item("Hepatic", "RTOG/EORTC")
+    assert liver.name == "liver"
+    assert "albumin" in liver.meaning(3)
+    assert "death" in liver.meaning(5)
+    for wrong in (-1, 6, 2.5):
+        with pytest.raises(CohortError, match="no grade"):
+            liver.meaning(wrong)
+    with pytest.raises(CohortError, match="no item 'livr'"):
+        rtog_item("livr", "RTOG/EORTC")
+    with pytest.raises(CohortError, match="no item"):
+        rtog_item("liver", "RTOG")
+    with pytest.raises(CohortError, match="no scale"):
+        rtog_items("CTCAE-5.0")
+
+
+def test_graded_toxicities_are_held_against_the_scales():
+    rows = [
+        {"patient_id": "P1", "date": day(20), "term": "Nausea", "scale": "RTOG", "grade": 2},
+        {"patient_id": "P1", "date": day(91), "term": "skin", "scale": "RTOG", "grade": 1},
+        {"patient_id": "P1", "date": day(90), "term": "liver", "scale": "RTOG/EORTC", "grade": 1},
+        {"patient_id": "P1", "date": day(200), "term": "itching", "scale": "RTOG/EORTC", "grade": 1},
+        {"patient_id": "P1", "date": day(20), "term": "itching", "scale": "CTCAE-5.0", "grade": 1},
+    ]
+    frame, notes = check_rtog(typed_table(TABLES["toxicities"], rows), pd.Series({"P1": START}))
+    assert frame["item"].tolist() == ["upper gastrointestinal", "skin", "liver", None]
+    assert [note.message.split(" ")[0] for note in notes] == ["RTOG/EORTC", "1", "1"]
 
 
 def test_a_grade_without_its_limit_is_unknown_not_zero():

@@ -38,20 +38,6 @@ _VERSION_ALIASES = {
     "5": "CTCAE-5.0", "5.0": "CTCAE-5.0", "6": "CTCAE-6.0", "6.0": "CTCAE-6.0",
 }  # fmt: skip
 
-RTOG_ACUTE_ITEMS = (
-    "skin", "mucous membrane", "eye", "ear", "salivary gland", "pharynx and oesophagus", "larynx",
-    "upper gastrointestinal", "lower gastrointestinal", "lung", "genitourinary", "heart", "central nervous system",
-    "WBC", "platelets", "neutrophils", "haemoglobin",
-)  # fmt: skip
-RTOG_EORTC_LATE_ITEMS = (
-    "skin", "subcutaneous tissue", "mucous membrane", "salivary glands", "spinal cord", "brain", "eye", "larynx",
-    "lung", "heart", "oesophagus", "small and large intestine", "liver", "kidney", "bladder", "bone", "joint",
-)  # fmt: skip
-"""The items of the RTOG acute and the RTOG/EORTC late scale (Cox 1995, doi:10.1016/0360-3016(95)00060-C), grades 0-5.
-
-Their grades are clinical judgements in words; Cantlie keeps the grade that the clinician gave.
-"""
-
 
 def ctcae_version(printed: str) -> tuple[str, Note | None]:
     """Return the scale for a printed version number, with a note where that version does not exist.
