@@ -12,6 +12,7 @@ from cantlie.core.errors import CohortError, ProtocolError
 from cantlie.statistics.survival import kaplan_meier
 from cantlie.study.analysis import analyse, analyse_folder
 from cantlie.study.analysis_tests import compare_counts, count_cell, p_cell
+from cantlie.study.checklists import dose_checklists
 from cantlie.study.loading import load_study, study_ids, study_text
 from cantlie.study.synthesis import synthesize
 from cantlie.study.synthesis_margins import paired_yes, with_mean_and_sd, with_median_and_range
@@ -253,6 +254,23 @@ def test_margins_of_numbers_are_exact():
     first, second, met = paired_yes(69, 67, 135, 0.906, rng)
     assert met
     assert (first.sum(), second.sum()) == (69, 67)
+
+
+def test_checklists_on_dose_fit_the_technique(results):
+    assert [c.name for c in dose_checklists()] == ["SBRT", "ICRU 83", "ICRU 91"]
+    for entry in dose_checklists():
+        assert [item.number for item in entry.items] == [str(n) for n in range(1, len(entry.items) + 1)]
+    for name, expected in (("liu2022", {"sbrt", "icru91"}), ("zhang2021", {"icru83"})):
+        assert {
+            t.id.removeprefix("checklist_") for t in results[name].tables if t.id.startswith("checklist_")
+        } == expected
+    rows = {row[0].text: row[2].text for row in table(results["zhang2021"], "checklist_icru83").rows}
+    assert "recorded: dosimetry:Dmean" in rows["8"]
+    assert rows["11"] == "not answered here"
+    sbrt = {row[0].text: row[2].text for row in table(results["liu2022"], "checklist_sbrt").rows}
+    assert sbrt["5"] == "recorded: courses.dose_gy"
+    assert sbrt["15"] == "Follow-up, months"
+    assert sbrt["4"] == "not answered here"
 
 
 def test_the_checklist_fits_the_design_and_does_not_invent_answers(results):

@@ -11,6 +11,7 @@ import numpy as np
 from cantlie.cohort.eligibility import arm_flow, assess_eligibility
 from cantlie.cohort.importing import read_cohort
 from cantlie.cohort.response import CohortResponse, assess_cohort
+from cantlie.cohort.rtog import check_rtog
 from cantlie.cohort.tables import Cohort
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
@@ -22,7 +23,7 @@ from cantlie.study.analysis_matching import matching_tables, subgroup_table
 from cantlie.study.analysis_patients import cause_table, eligibility_table, response_table
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, make_table
-from cantlie.study.checklists import checklist_table
+from cantlie.study.checklists import checklist_table, dose_checklist_tables
 from cantlie.study.definition import FigureSpec, Study
 from cantlie.study.loading import load_study, study_sha256
 from cantlie.study.results import StudyFigure, StudyResult
@@ -88,6 +89,8 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     notes += data.notes + list(data.order_notes())
     progress(1.0, "done")
     analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
+    starts = cohort.patients.set_index("patient_id")["treatment_start"]
+    notes += check_rtog(cohort.table("toxicities"), starts)[1]
     refused = consent_counts(cohort).get("no", 0)
     if refused:
         notes.append(
@@ -107,7 +110,7 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
         _recorded(cohort),
         consent_counts(cohort),
     )
-    return replace(result, tables=(*result.tables, checklist_table(result)))
+    return replace(result, tables=(*result.tables, checklist_table(result), *dose_checklist_tables(result)))
 
 
 def _measured(cohort: Cohort) -> tuple[CohortResponse | None, list[Note]]:

@@ -1,9 +1,13 @@
-"""Reporting checklists (STROBE, CONSORT) filled as far as a study file and its results tell."""
+"""Reporting checklists (STROBE, CONSORT, SBRT, ICRU 83 and 91) filled as far as a study and its results tell."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from cantlie.study.results import StudyCell, StudyResult, StudyTable
 
@@ -109,3 +113,79 @@ def checklist_table(result: StudyResult) -> StudyTable:
         for item, answer in answers
     )
     return StudyTable("checklist", f"Checklist {name}", ("Item", "Asks for", "Where"), rows, in_paper=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DoseItem:
+    """One item on radiotherapy: answered by recorded columns or metrics, or by tables of the report."""
+
+    number: str
+    asks: str
+    recorded: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    def answer(self, result: StudyResult) -> Answer:
+        """Return where the cohort or the report answers the item."""
+        found = [name for name in self.recorded if name in result.recorded]
+        made = [table.title for table in result.tables if table.id in self.tables]
+        return "; ".join([*(f"recorded: {name}" for name in found), *made]) or None
+
+
+@dataclass(frozen=True, slots=True)
+class DoseChecklist:
+    """A checklist for treatments by one of some techniques."""
+
+    name: str
+    title: str
+    source: str
+    techniques: tuple[str, ...]
+    items: tuple[DoseItem, ...]
+
+    def fits(self, technique: str) -> bool:
+        """Return whether a technique as written in the table courses belongs to it."""
+        words = re.split(r"[^a-z0-9]+", technique.lower())
+        return any(t.lower() in words for t in self.techniques)
+
+
+@cache
+def dose_checklists() -> tuple[DoseChecklist, ...]:
+    """Return the checklists on radiotherapy: SBRT, ICRU 83, ICRU 91."""
+    data = tomllib.loads(resources.files("cantlie.study").joinpath("data/checklists.toml").read_text("utf-8"))
+    return tuple(
+        DoseChecklist(
+            name,
+            c["title"],
+            c["source"],
+            tuple(c["techniques"]),
+            tuple(
+                DoseItem(i["number"], i["asks"], tuple(i.get("recorded", ())), tuple(i.get("tables", ())))
+                for i in c["items"]
+            ),
+        )
+        for name, c in data.items()
+    )
+
+
+def dose_checklist_tables(result: StudyResult) -> tuple[StudyTable, ...]:
+    """Return the checklists that fit the techniques of the cohort's courses, as tables of the report."""
+    techniques = [name.removeprefix("technique:") for name in result.recorded if name.startswith("technique:")]
+    made = []
+    for entry in dose_checklists():
+        if not any(entry.fits(technique) for technique in techniques):
+            continue
+        rows = tuple(
+            (StudyCell(item.number), StudyCell(item.asks), StudyCell(item.answer(result) or "not answered here"))
+            for item in entry.items
+        )
+        name = entry.name.lower().replace(" ", "")
+        made.append(
+            StudyTable(
+                f"checklist_{name}",
+                f"Checklist: {entry.title}",
+                ("Item", "Asks for", "Where"),
+                rows,
+                (entry.source,),
+                in_paper=False,
+            )
+        )
+    return tuple(made)
