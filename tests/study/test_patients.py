@@ -90,12 +90,13 @@ def table(result, name):
 def test_each_patient_has_a_verdict_rule_by_rule(result):
     found = table(result, "eligibility")
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in found.rows}
-    assert rows["P0"] == ["eligible, not all known", "yes", "yes", "?"]
+    assert rows["P0"] == ["eligible", "yes", "yes", "?"]
     assert rows["P2"] == ["not eligible", "no", "no", "?"]
     assert rows["P3"] == ["eligible, not all known", "?", "yes", "?"]
     assert rows["P4"] == ["not eligible", "yes", "no", "?"]
     assert [row[0].text for row in found.rows][:2] == ["P2", "P4"]
     assert "2: exclusion, older than 80" in found.notes
+    assert "3: inclusion, biopsy (not assessed)" in found.notes
 
 
 def test_best_response_comes_with_both_intervals(result):
@@ -104,11 +105,17 @@ def test_best_response_comes_with_both_intervals(result):
     everyone, assessed = rows[0], rows[1]
     assert [everyone[name] for name in ("CR", "PR", "SD", "PD", "NE", "not assessed")] == ["0", "4", "3", "2", "0", "1"]
     assert (everyone["ORR"], everyone["DCR"]) == ("4/10 (40.0%)", "7/10 (70.0%)")
-    assert (assessed["Counted"], assessed["DCR"]) == ("assessed only", "7/9 (77.8%)")
+    assert (assessed["Group"], assessed["DCR"]) == ("of those assessed", "7/9 (77.8%)")
     exact, score = clopper_pearson(4, 10), wilson(4, 10)
-    assert everyone["ORR 95% CI, Clopper-Pearson"] == f"{100 * exact.lower:.1f}-{100 * exact.upper:.1f}%"
-    assert everyone["ORR 95% CI, Wilson"] == f"{100 * score.lower:.1f}-{100 * score.upper:.1f}%" == "16.8-68.7%"
-    assert [row["Group"] for row in rows] == ["All patients", "", "Arm A", "Arm B", ""]
+    assert everyone["ORR exact CI"] == f"{100 * exact.lower:.1f}-{100 * exact.upper:.1f}"
+    assert everyone["ORR Wilson CI"] == f"{100 * score.lower:.1f}-{100 * score.upper:.1f}" == "16.8-68.7"
+    assert [row["Group"] for row in rows] == [
+        "All patients",
+        "of those assessed",
+        "Arm A",
+        "Arm B",
+        "of those assessed",
+    ]
 
 
 def test_causes_of_death_and_their_incidence(result):
@@ -118,6 +125,7 @@ def test_causes_of_death_and_their_incidence(result):
         ("tumour", "3 (50.0%)"), ("liver failure", "1 (16.7%)"), ("infection", "1 (16.7%)"), ("not coded", "1 (16.7%)"),
     ]  # fmt: skip
     # Nobody is censored before the last death, so that the incidence at 12 months is the share who died of the cause.
+    assert found.rows[4][4].text.startswith("60.0%")  # all of arm A are dead by then
     at_a_year = [float(row[4].text.split("%")[0]) for row in own]
     assert at_a_year == [30.0, 10.0, 10.0, 10.0]
 

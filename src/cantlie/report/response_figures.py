@@ -104,7 +104,7 @@ def swimmer_figure(cohort: Cohort, *, most: int = 60) -> Figure:
     arms = cohort.patients.set_index("patient_id")["arm"].reindex(months.index)
     names = [str(arm) for arm in dict.fromkeys(arms.dropna())]
     with style.figure_style():
-        height = 1.0 + 0.085 * len(months)
+        height = max(1.0 + 0.085 * len(months), 2.4)
         picture = style.new_figure(6.4, height)
         axes = picture.add_axes((0.04, 0.40 / height, 0.93, (height - 0.75) / height))
         for number, (arm, length) in enumerate(zip(arms, months, strict=True)):

@@ -24,21 +24,26 @@ def eligibility_table(found: Eligibility) -> StudyTable | None:
     """Return the verdict on each patient, rule by rule; those who break a rule first, then those not fully known.
 
     ``yes`` means that the patient passes the rule (an exclusion that does not apply is passed), ``no`` that not, ``?``
-    that the data do not tell. Patients stand under their pseudonyms and without any value.
+    that the data do not tell. A rule that no table can tell counts for nobody's verdict. Patients stand under their
+    pseudonyms and without any value.
     """
     if not found.rules or not len(found.met):
         return None
     passed = {True: "yes", False: "no"}
+    assessed = np.array([rule.variable is not None for rule in found.rules])
     rows = []
     for patient, answers in zip(found.met.index, found.met.to_numpy(dtype=object), strict=True):
         texts = ["?" if a is None or pd.isna(a) else passed[bool(a)] for a in answers]
         failed = found.first_failed[patient]
         out = failed is not None and not pd.isna(failed)
-        rank = 0 if out else 1 if "?" in texts else 2
+        rank = 0 if out else 1 if "?" in np.array(texts)[assessed] else 2
         verdict = ("not eligible", "eligible, not all known", "eligible")[rank]
         rows.append((rank, (str(patient), verdict, *texts)))
     rows.sort(key=lambda row: row[0])
-    rules = [f"{n}: {r.kind}, {r.text}" for n, r in enumerate(found.rules, start=1)]
+    rules = [
+        f"{n}: {r.kind}, {r.text}" + ("" if r.variable is not None else " (not assessed)")
+        for n, r in enumerate(found.rules, start=1)
+    ]
     return StudyTable(
         "eligibility",
         "Eligibility of each patient (not in the paper)",
@@ -80,20 +85,23 @@ def response_table(data: Analysed, measured: CohortResponse | None = None) -> St
             continue
         counts = response_counts(own)
         assessed = counts["assessed"]
-        bases = [("all patients", len(own))] + ([("assessed only", assessed)] if 0 < assessed < len(own) else [])
-        for number, (base, n) in enumerate(bases):
-            label = names.get(group, "All patients") if number == 0 else ""
+        bases = [(names.get(group, "All patients"), len(own))]
+        bases += [("of those assessed", assessed)] if 0 < assessed < len(own) else []
+        for label, n in bases:
             cells = [StudyCell(str(counts[name])) for name in _CATEGORIES]
             cells.append(StudyCell(str(len(own) - assessed)))
             for rate in ("ORR", "DCR"):
                 exact, score = clopper_pearson(counts[rate], n), wilson(counts[rate], n)
                 cells.append(StudyCell(f"{counts[rate]}/{n} ({100 * counts[rate] / n:.1f}%)"))
-                cells += [StudyCell(f"{100 * p.lower:.1f}-{100 * p.upper:.1f}%") for p in (exact, score)]
-            rows.append((StudyCell(label), StudyCell(base), *cells))
-    columns = ["Group", "Counted", *_CATEGORIES, "not assessed"]
+                cells += [StudyCell(f"{100 * p.lower:.1f}-{100 * p.upper:.1f}") for p in (exact, score)]
+            rows.append((StudyCell(label), *cells))
+    columns = ["Group", *_CATEGORIES, "not assessed"]
     for rate in ("ORR", "DCR"):
-        columns += [rate, f"{rate} 95% CI, Clopper-Pearson", f"{rate} 95% CI, Wilson"]
-    notes = (how, "ORR = CR + PR; DCR = CR + PR + SD (non-CR/non-PD with SD)")
+        columns += [rate, f"{rate} exact CI", f"{rate} Wilson CI"]
+    notes = (
+        how,
+        "ORR = CR + PR; DCR = CR + PR + SD (non-CR/non-PD with SD); 95% CI in percent, exact: Clopper-Pearson",
+    )
     return StudyTable(
         "best_response",
         "Best response, ORR and DCR with intervals (not in the paper)",
@@ -156,9 +164,12 @@ def cause_table(data: Analysed) -> StudyTable | None:
 
 
 def _incidences(time: NDArray[np.float64], state: NDArray[np.int64], cause: int) -> list[StudyCell]:
+    # Where the last follow-up ends in death nobody is left, and the incidence stays what it is.
+    ended = bool((state[time == time.max()] > 0).all())
     if not (state == cause).any():
-        return [StudyCell("0.0%") if time.max() >= m else StudyCell("beyond follow-up") for m in _MONTHS]
-    rates = cumulative_incidence(time, state).curve(cause).rates(_MONTHS)
+        return [StudyCell("0.0%") if ended or time.max() >= m else StudyCell("beyond follow-up") for m in _MONTHS]
+    months = [min(m, float(time.max())) if ended else m for m in _MONTHS]
+    rates = cumulative_incidence(time, state).curve(cause).rates(months)
     cells = []
     for found, low, high in zip(
         *(rates[n].to_numpy(dtype=float) for n in ("incidence", "lower", "upper")), strict=True
