@@ -18,12 +18,13 @@ from cantlie.report.isodose_figure import (
     _dash_of,
     _furniture,
     _legend,
+    _merged,
     _outline,
     isodose_colours,
 )
 
 _GAP_IN = 0.06
-_LEGEND_IN = 1.05
+_LEGEND_IN = 1.3
 _TITLE_IN = 0.22
 
 
@@ -95,6 +96,6 @@ def image_pair_figure(
             Entry(label, colour, 0.8, (0, (2, 1.2)))
             for (_, _, label), colour in zip(before.isodoses, colours, strict=False)
         ]
-        groups = [("Outlines and isodoses", [*outlines.values(), *lines])]
+        groups = [("Outlines and isodoses", [*_merged(outlines.values()), *lines])]
         _legend(legend, groups, window, note, _LEGEND_IN)
     return figure

@@ -287,7 +287,7 @@ def _report(
     rigid = DisplacementField.of_rigid(found.rigid, found.field.grid)
     aligned = rigid.pull(later.ct.volume, ct.grid.resampled((2.0, 2.0, 3.0)), outside=-1000.0)
     lesions = [n for n in drawn if n.upper().startswith(("GTV", "PTV"))] or [n for n in drawn if n == "Liver"]
-    planned = [StructureView(n, drawn[n], "gtv", "#4aa8ff") for n in lesions]
+    planned = [StructureView(n, drawn[n], "gtv", "#ffffff") for n in lesions]
     shown = [recurrence] if recurrence else [n for n in mapped if n.upper().startswith("GTV")]
     on_plan = [StructureView(f"{n} of the follow-up", mapped[n], "target", "#ff7043") for n in shown]
     on_later = [StructureView(f"{n} of the follow-up", rigid.pull(other[n]), "target", "#ff7043") for n in shown]
@@ -304,7 +304,7 @@ def _report(
         Picture("After: follow-up CT, rigidly aligned", aligned, on_later, isodoses),
         view,
         window=WINDOW,
-        note="left: mapped by the deformation",
+        note="Before: follow-up outlines mapped by the deformation",
     )
     facts = results["registration"]
     blocks: list[Block] = [
