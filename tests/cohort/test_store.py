@@ -128,6 +128,21 @@ def test_an_altered_cohort_or_trail_is_noticed(tmp_path):
         store.audit()
 
 
+def test_a_store_of_an_earlier_version_gets_the_new_columns(tmp_path):
+    path = tmp_path / "store.db"
+    with Store(path) as store:
+        store.save(read_cohort(GOOD))
+        before = store.load("good").sha256()
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE cohort_patients DROP COLUMN death_cause_code")
+    connection.commit()
+    connection.close()
+    with Store(path) as store:
+        assert store.load("good").sha256() == before
+        store.save(replace(read_cohort(GOOD), label="new"))
+        assert store.labels() == ["good", "new"]
+
+
 def test_a_place_that_is_no_database_is_refused(tmp_path):
     path = tmp_path / "store.db"
     path.write_text("not a database, but a text that is long enough to be read as one" * 20)
@@ -143,4 +158,10 @@ def test_a_cohort_comes_back_from_a_server():
     with Store(os.environ["CANTLIE_POSTGRES_URL"]) as store:
         store.save(cohort, replace=True)
         assert store.load("cantlie-test").sha256() == cohort.sha256()
+        with pytest.raises(CohortError, match="cantlie-test"):
+            store.save(cohort)
+        halved = replace(cohort.select(set(cohort.patients["patient_id"][:2])), label="cantlie-test")
+        store.save(halved, replace=True)
+        assert store.load("cantlie-test").sha256() == halved.sha256()
         store.delete("cantlie-test")
+        assert "cantlie-test" not in store.labels()

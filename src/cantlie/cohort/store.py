@@ -99,6 +99,7 @@ class Store:
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
                 sa.event.listen(self._engine, "begin", _begin_immediate)
             _METADATA.create_all(self._engine)
+            self._add_new_columns()
         except ModuleNotFoundError as error:
             raise CohortError(
                 f"the driver of the database is not installed: {error.name}", where=self.location,
@@ -109,6 +110,20 @@ class Store:
                 f"the database cannot be opened: {_reason(error)}", where=self.location,
                 remedy="check the path, the server and your rights",
             ) from error  # fmt: skip
+
+    def _add_new_columns(self) -> None:
+        """Give the tables of a store made by an earlier version the columns that the schema has now."""
+        quote = self._engine.dialect.identifier_preparer.quote
+        with self._engine.begin() as connection:
+            there = sa.inspect(connection)
+            for table in _SQL_TABLES.values():
+                known = {column["name"] for column in there.get_columns(table.name)}
+                for column in table.columns:
+                    if column.name not in known:
+                        kind = column.type.compile(self._engine.dialect)
+                        connection.exec_driver_sql(
+                            f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
+                        )
 
     def close(self) -> None:
         """Close all connections."""

@@ -64,11 +64,13 @@ class Cohort:
         return Cohort(tables, self.label, self.synthetic, dict(self.sources), self.notes)
 
     def sha256(self) -> str:
-        """Return a hash of all values, independent of the order in which tables were given."""
+        """Return a hash of all values, independent of the order of tables and of columns without any value.
+
+        So the hash stays the same when a later schema has more columns.
+        """
+        filled = {name: self.tables[name].dropna(axis=1, how="all") for name in TABLES if name in self.tables}
         parts = [
-            f"{name}\n{self.tables[name].to_csv(index=False, date_format='%Y-%m-%d')}".encode()
-            for name in TABLES
-            if name in self.tables
+            f"{name}\n{frame.to_csv(index=False, date_format='%Y-%m-%d')}".encode() for name, frame in filled.items()
         ]
         return sha256_of_bytes(*parts)
 
