@@ -33,6 +33,9 @@ MOST_PENALTY = 3e4
 PENALTY_STEP = 3.0
 MEAN_FACTOR = 20.0
 """A mean is one number, where other rules add up what many voxels exceed."""
+SPARING = 0.03
+"""Weight of sparing beside a uniform target's 1. Measured on three livers: against 0.01 the cord's maximum falls by 3 to
+6 Gy and the kidneys' mean by 1 to 3 Gy; at 0.05 normal liver V30 comes to 49.5 % of 50 % in one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +265,8 @@ def quality_terms(
     for name in minimise:
         if voxels.holds(name):
             chosen = voxels.of(name)
-            terms.append(Term(COURSE, MeanDose(chosen, 0.01, scale)))
-            terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, 0.01, scale)))
+            terms.append(Term(COURSE, MeanDose(chosen, SPARING, scale)))
+            terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, SPARING, scale)))
     return terms
 
 
