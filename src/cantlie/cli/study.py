@@ -104,3 +104,20 @@ def audit(
             say(f"{name}: {', '.join(counts)}. Report: {folder / 'report.html'}")
     if as_json:
         say_json(printed[0] if len(printed) == 1 else printed)
+
+
+@app.command()
+def deidentify(
+    data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the cohort to share.")],
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="Key that makes the same pseudonyms again.")
+    ] = None,
+) -> None:
+    """Write a cohort again with pseudonyms and shifted dates, for sharing."""
+    from cantlie.cohort.deidentify import deidentify_folder
+
+    done = deidentify_folder(data, out, key_file=key_file)
+    for note in done.notes:
+        tell(f"! {note.sentence()}")
+    say(f"De-identified cohort in {out}.")

@@ -37,7 +37,7 @@ def sha256_of_array(values: NDArray[Any]) -> str:
     return sha256_of_bytes(header, np.ascontiguousarray(values).tobytes())
 
 
-def environment(packages: Iterable[str] = ("numpy", "scipy", "numba", "pydicom")) -> dict[str, Any]:
+def environment(packages: Iterable[str] = ("numpy", "scipy", "numba", "pydicom", "simpleitk")) -> dict[str, Any]:
     """Return the versions of Cantlie, Python and the named packages, the platform and the time (UTC)."""
     return {
         "cantlie": metadata.version("cantlie"),
