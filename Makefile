@@ -14,7 +14,7 @@ setup: .make/ready
 .make/ready: pyproject.toml uv.lock
 	@mkdir -p .make
 	@test -x .make/uv/bin/uv || ($(PYTHON) -m venv .make/uv && .make/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION))
-	@.make/uv/bin/uv sync --quiet --locked --compile-bytecode --no-python-downloads --python $$($(PYTHON) -c 'import sys; print(sys.executable)')
+	@.make/uv/bin/uv sync --quiet --locked --compile-bytecode --system-certs --no-python-downloads --python $$($(PYTHON) -c 'import sys; print(sys.executable)')
 	@$(RUN)/python -m compileall -q src/cantlie
 	@touch $@
 
