@@ -65,3 +65,16 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="a file, not a folder"):
         open_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "done"), (KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")]
+)
+def test_a_run_says_how_it_ended(tmp_path, error, status):
+    try:
+        with open_folder(tmp_path):
+            if error is not None:
+                raise error
+    except (KeyboardInterrupt, RuntimeError):
+        pass
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == status

@@ -74,17 +74,8 @@ def commission_machine(request: CommissionMachine, progress: Progress = silent) 
         "machine": request.machine,
         "energy_mv": request.energy_mv,
     }
-    run = RunFolder(request.out, settings, STAGES, progress)
-    try:
-        results = _stages(run, request)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return results
+    with RunFolder(request.out, settings, STAGES, progress) as run:
+        return _stages(run, request)
 
 
 def read_measured_folder(folder: Path, energy_mv: float | None = None) -> tuple[MeasuredBeam, tuple[Path, ...]]:

@@ -95,17 +95,8 @@ def compare_cases(request: CompareCases, progress: Progress = silent) -> Compari
     asked = _asked(request)
     weights = {f"protocol {one.protocol.id}": 90.0 for one in asked} | {"comparison": 5.0, "report": 20.0}
     command = {"name": "compare", "protocols": [one.protocol.id for one in asked], "label": request.label}
-    run = RunFolder(request.out, command, weights, progress)
-    try:
-        comparison = _stages(run, request, asked)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return comparison
+    with RunFolder(request.out, command, weights, progress) as run:
+        return _stages(run, request, asked)
 
 
 def _asked(request: CompareCases) -> list[_Asked]:

@@ -53,17 +53,8 @@ def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimet
         If the case or a dose cannot be used.
     """
     protocol = load_protocol(request.protocol)
-    run = RunFolder(request.out, {"name": "evaluate", "protocol": request.protocol}, STAGES, progress)
-    try:
-        dosimetry = _stages(run, request, protocol)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return dosimetry
+    with RunFolder(request.out, {"name": "evaluate", "protocol": request.protocol}, STAGES, progress) as run:
+        return _stages(run, request, protocol)
 
 
 def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosimetry:

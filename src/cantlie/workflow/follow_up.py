@@ -91,17 +91,8 @@ def follow_up(request: FollowUp, progress: Progress = silent) -> dict[str, Any]:
     settings = RegistrationSettings(request.method, request.spacing_mm)
     if request.prescription_gy is not None and not 0 < request.prescription_gy < 200:
         raise InputError(f"{request.prescription_gy} Gy is no prescription", where="--prescription")
-    run = RunFolder(request.out, {"name": "follow-up", "method": request.method}, STAGES, progress)
-    try:
-        results = _stages(run, request, settings)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return results
+    with RunFolder(request.out, {"name": "follow-up", "method": request.method}, STAGES, progress) as run:
+        return _stages(run, request, settings)
 
 
 def _stages(run: RunFolder, request: FollowUp, settings: RegistrationSettings) -> dict[str, Any]:

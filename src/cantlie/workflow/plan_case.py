@@ -125,17 +125,8 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
         scheme=request.scheme,
     )
     machine = load_machine(request.machine or protocol.technique.machine)
-    run = RunFolder(request.out, {"name": "plan", **_plain(request)}, STAGES, progress)
-    try:
-        planned = _stages(run, request, protocol, machine, choice_notes)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return planned
+    with RunFolder(request.out, {"name": "plan", **_plain(request)}, STAGES, progress) as run:
+        return _stages(run, request, protocol, machine, choice_notes)
 
 
 def _stages(

@@ -65,17 +65,8 @@ def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[s
     """
     check_device(request.device)
     settings = {"name": "dose", "machine": request.machine, "grid_mm": request.grid_mm, "dose_to": request.dose_to}
-    run = RunFolder(request.out, settings, STAGES, progress)
-    try:
-        results = _stages(run, request)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except Exception:
-        run.finish("failed")
-        raise
-    run.finish()
-    return results
+    with RunFolder(request.out, settings, STAGES, progress) as run:
+        return _stages(run, request)
 
 
 def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:

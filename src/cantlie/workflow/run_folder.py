@@ -7,7 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from cantlie.core.errors import OutputError
 from cantlie.core.files import write_json
@@ -121,6 +122,16 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """What run.json holds now."""
         return self._run
+
+    def __enter__(self) -> Self:
+        """Start the run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write how the run ended: done, interrupted by the user, or failed."""
+        self.finish("done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     def finish(self, status: str = "done") -> None:
         """Write how the run ended: ``done``, ``failed`` or ``interrupted``."""
