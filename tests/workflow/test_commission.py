@@ -109,6 +109,7 @@ def test_the_machine_keeps_everything_of_its_base_but_name_energy_and_beam(tmp_p
     text = machine_toml("generic-6mv-mlci", "MINE", 6.0, "beam.toml")
     path = tmp_path / "mine.toml"
     path.write_text(text)
+    (tmp_path / "beam.toml").write_text(beam_model_toml(BeamModel.named("generic-6mv")))
     mine, base = load_machine(path), load_machine("generic-6mv-mlci")
     for name in ("sad_mm", "jaw_x", "jaw_y", "min_segment_mu", "arcs", "couch_range_deg"):
         assert getattr(mine, name) == getattr(base, name)
