@@ -134,7 +134,10 @@ def test_plastimatch_finds_the_same_dvh(out, results, tmp_path):
         share = table[:, names.index(name)]
         ours = results["metrics"]["course"][name]
         assert float(np.trapezoid(share, doses)) == pytest.approx(ours["Dmean_gy"], rel=0.01), name
-        assert float(np.interp(-0.5, -share, doses)) == pytest.approx(ours["D50%_gy"], rel=0.01, abs=0.1), name
+        theirs_gy = float(np.interp(-0.5, -share, doses))
+        theirs_at_ours = float(np.interp(ours["D50%_gy"], doses, share))
+        # where the curve is flat, 1 % of the volume is many per cent of the dose
+        assert abs(theirs_gy / ours["D50%_gy"] - 1) <= 0.01 or abs(theirs_at_ours - 0.5) <= 0.01, name
 
 
 def _ct_folder(tmp_path: Path) -> Path:
