@@ -135,9 +135,11 @@ def judge_rules(
     return tuple(outcomes)
 
 
-def doses_by_scope(names: Sequence[str], doses: Sequence[Volume]) -> dict[str, Volume]:
-    """Return the doses under the names of their scopes, with the sum as the course."""
+def doses_by_scope(names: Sequence[str], doses: Sequence[Volume], given: Volume | None = None) -> dict[str, Volume]:
+    """Return the doses under the names of their scopes; the course is their sum and what was given before."""
     total: NDArray[np.float32] = np.zeros(doses[0].grid.shape, dtype=np.float32)
+    if given is not None:
+        total += given.resample(doses[0].grid).values
     for dose in doses:
         total += dose.values
     return {**dict(zip(names, doses, strict=True)), COURSE: Volume(doses[0].grid, total)}

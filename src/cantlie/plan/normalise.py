@@ -71,7 +71,7 @@ def best_factors(
     def badness(trial: Sequence[float]) -> float:
         scaled = [factor * dose for factor, dose in zip(trial, doses_gy, strict=True)]
         by_scope = {name: scaled[n] for n, name in enumerate(problem.names)}
-        by_scope[COURSE] = np.sum(scaled, axis=0)
+        by_scope[COURSE] = problem.scoped(COURSE, scaled)
         total = 0.0
         for rule in considered:
             volumes = structures[rule.structure]

@@ -128,7 +128,11 @@ class _State:
         ]
         quality = quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
         names = tuple(target.name for target in request.targets)
-        return cls(Problem(names, [*goals, *quality]), goals, setup)
+        problem = Problem(names, [*goals, *quality])
+        if request.given_dose is not None:
+            points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
+            problem.given_gy = request.given_dose.sample(points)
+        return cls(problem, goals, setup)
 
     def metrics(self, doses_gy: Sequence[Dose]) -> dict[int, float]:
         """Return the metric of every rule that the optimiser sees, by the rule's position."""
@@ -226,7 +230,7 @@ def _deliver(request: PlanningRequest, setup: Setup, segments: FieldSegments, pr
 def _judged(
     request: PlanningRequest, setup: Setup, final: _Delivered, promised: dict[int, float]
 ) -> tuple[GoalOutcome, ...]:
-    doses = doses_by_scope([target.name for target in request.targets], final.doses)
+    doses = doses_by_scope([target.name for target in request.targets], final.doses, request.given_dose)
     return judge_rules(setup.rules, setup.masks, request.density.grid, doses, promised)
 
 

@@ -52,11 +52,14 @@ class Problem:
     offsets_gy
         Dose added to what the optimiser calculates for each plan: what the final dose calculation found more, shape
         (voxels,) each.
+    given_gy
+        Dose that earlier sessions gave, shape (voxels,); it counts in the course only.
     """
 
     names: tuple[str, ...]
     terms: Sequence[Aimed]
     offsets_gy: list[Dose] = field(default_factory=list)
+    given_gy: Dose | None = None
 
     def seen(self, doses_gy: Sequence[Dose]) -> list[Dose]:
         """Return the doses with their offsets."""
@@ -67,7 +70,8 @@ class Problem:
     def scoped(self, scope: str, seen_gy: Sequence[Dose]) -> Dose:
         """Return the dose that a scope means."""
         if scope == COURSE:
-            return np.sum(seen_gy, axis=0) if len(seen_gy) > 1 else seen_gy[0]
+            total = np.sum(seen_gy, axis=0) if len(seen_gy) > 1 else seen_gy[0]
+            return total if self.given_gy is None else total + self.given_gy
         return seen_gy[self.names.index(scope)]
 
     def evaluate(self, doses_gy: Sequence[Dose]) -> tuple[float, list[Dose]]:

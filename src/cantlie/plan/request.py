@@ -99,6 +99,9 @@ class PlanningRequest:
     levels
         For a feathered junction: target to the part of its prescription, 0 to 1, that its plan gives each voxel, on the
         CT grid. Rules on the target then count where its level is 1.
+    given_dose
+        Physical dose in Gy that earlier sessions gave to this anatomy (another CT's, carried over); limits on the
+        course hold for the sum, those on a plan for the plan alone.
     """
 
     density: Volume
@@ -109,6 +112,7 @@ class PlanningRequest:
     targets: tuple[PlanTarget, ...]
     settings: PlannerSettings = PlannerSettings()
     levels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    given_dose: Volume | None = None
 
     def __post_init__(self) -> None:
         if not self.targets:
