@@ -16,8 +16,9 @@ from cantlie.report.case_pages import document_of_case, render_html, with_colour
 from cantlie.report.case_report import CaseReport, StructureView
 from cantlie.report.document import Table
 from cantlie.report.dvh_figure import on_white
-from cantlie.report.isodose_figure import isodose_colours, view_of
+from cantlie.report.isodose_figure import isodose_colours
 from cantlie.report.slices import Slice, take
+from cantlie.report.view import view_of
 
 
 def _fixture() -> ModuleType:

@@ -31,7 +31,7 @@ from cantlie.report.comparison_report import (
     TargetLine,
 )
 from cantlie.report.document import Figure, Heading, Paragraph, Table, text_of
-from cantlie.report.isodose_figure import view_of
+from cantlie.report.view import view_of
 
 
 def _fixture():

@@ -5,8 +5,8 @@ import numpy as np
 from cantlie.core import Grid, Volume
 from cantlie.report.case_report import StructureView
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
-from cantlie.report.isodose_figure import view_of
 from cantlie.report.style import svg_of_figure
+from cantlie.report.view import view_of
 
 GRID = Grid((20, 24, 30), (4.0, 4.0, 4.0), (-60.0, -48.0, 0.0))
 

@@ -32,8 +32,9 @@ from cantlie.report.document import (
 )
 from cantlie.report.dvh_figure import colours_on_white, dvh_figure, on_white
 from cantlie.report.html import write_html
-from cantlie.report.isodose_figure import View, isodose_figure, target_figure, view_of
+from cantlie.report.isodose_figure import isodose_figure, target_figure
 from cantlie.report.pdf import write_pdf
+from cantlie.report.view import View, view_of
 
 # Bright enough for CT; targets and organs never share a colour.
 _TARGET_COLOURS = ("#ff5a4e", "#3fa7ff", "#ffd23f", "#4be3a4")

@@ -20,8 +20,8 @@ from cantlie.evaluation.dvh import Dvh
 from cantlie.report import style
 from cantlie.report.case_report import StructureView
 from cantlie.report.comparison_report import ArmView, BandedDvh, ProbabilityLine
-from cantlie.report.isodose_figure import View
 from cantlie.report.slices import Slice, take
+from cantlie.report.view import View
 
 _SHADOW = (patheffects.withStroke(linewidth=1.6, foreground="black"),)
 _DOSE_COLOURS = ("#3b6fd4", "#2fb3d3", "#39c8a0", "#8fdc5a", "#e8e04a", "#ffb02e", "#ff7043", "#ff4fa3", "#d9b8ff")

@@ -44,8 +44,8 @@ from cantlie.report.document import (
     Tone,
 )
 from cantlie.report.html import write_html
-from cantlie.report.isodose_figure import View, view_of
 from cantlie.report.pdf import write_pdf
+from cantlie.report.view import View, view_of
 
 _MOST_COLUMNS = 4
 _SAME_GY = 0.01

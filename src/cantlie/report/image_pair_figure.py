@@ -11,17 +11,9 @@ from matplotlib.figure import Figure
 from cantlie.core.volume import Volume
 from cantlie.report import style
 from cantlie.report.case_report import StructureView
-from cantlie.report.isodose_figure import (
-    Entry,
-    View,
-    _background,
-    _dash_of,
-    _furniture,
-    _legend,
-    _merged,
-    _outline,
-    isodose_colours,
-)
+from cantlie.report.isodose_figure import isodose_colours
+from cantlie.report.slice_drawing import Entry, background, dash_of, furniture, legend, merged, outline
+from cantlie.report.view import View
 
 _GAP_IN = 0.06
 _LEGEND_IN = 1.3
@@ -83,19 +75,19 @@ def image_pair_figure(
                     (left / style.FULL_WIDTH_IN, low / height, width_in / style.FULL_WIDTH_IN, high / height)
                 )
                 low -= _GAP_IN
-                _background(axes, side.image, view, cut, window)
+                background(axes, side.image, view, cut, window)
                 for (dose, level, _), colour in zip(side.isodoses, colours, strict=False):
                     scaled = Volume(dose.grid, np.asarray(dose.values, np.float32) * np.float32(0.5 / level))
-                    _outline(axes, scaled, cut, colour, 0.8, (0, (2, 1.2)))
+                    outline(axes, scaled, cut, colour, 0.8, (0, (2, 1.2)))
                 for structure in side.structures:
-                    _outline(axes, structure.fractions, cut, structure.colour, 1.3, _dash_of(structure))
-                _furniture(axes, view, cut)
-        legend = figure.add_axes((0, 0, 1, _LEGEND_IN / height))
-        outlines = {s.name: Entry(s.name, s.colour, 1.3, _dash_of(s)) for s in (*before.structures, *after.structures)}
+                    outline(axes, structure.fractions, cut, structure.colour, 1.3, dash_of(structure))
+                furniture(axes, view, cut)
+        below = figure.add_axes((0, 0, 1, _LEGEND_IN / height))
+        outlines = {s.name: Entry(s.name, s.colour, 1.3, dash_of(s)) for s in (*before.structures, *after.structures)}
         lines = [
             Entry(label, colour, 0.8, (0, (2, 1.2)))
             for (_, _, label), colour in zip(before.isodoses, colours, strict=False)
         ]
-        groups = [("Outlines and isodoses", [*_merged(outlines.values()), *lines])]
-        _legend(legend, groups, window, note, _LEGEND_IN)
+        groups = [("Outlines and isodoses", [*merged(outlines.values()), *lines])]
+        legend(below, groups, window, note, _LEGEND_IN)
     return figure

@@ -40,7 +40,7 @@ from cantlie.report.document import (
 )
 from cantlie.report.html import write_html
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
-from cantlie.report.isodose_figure import view_of
+from cantlie.report.view import view_of
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading both images": 10.0, "registration": 40.0, "report": 5.0}
