@@ -15,23 +15,20 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.machine.aperture import FluenceMap
-from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_segments
-from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose, treatment_plan
+from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose
+from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Log, Openings, optimise_fluence
 from cantlie.plan.goals import MOST_PENALTY, PENALTY_STEP, Goal, goal_of_rule, quality_terms
-from cantlie.plan.normalise import best_factors, rounded_mu
+from cantlie.plan.normalise import best_factors
 from cantlie.plan.problem import Problem
 from cantlie.plan.request import GoalOutcome, History, PlannedTarget, PlanningRequest, PlanningResult
-from cantlie.plan.segments import Segments
-from cantlie.plan.sequencing import sequence
-from cantlie.plan.setup import BODY, Setup, prepare
+from cantlie.plan.setup import Setup, prepare
+from cantlie.plan.technique import Shapes, Task, Technique
+from cantlie.plan.techniques import technique_of
 from cantlie.plan.treatment import TreatmentPlan
 
 Dose = NDArray[np.float64]
-
-FIRST_SHARE_OF_SEGMENTS = 0.75
-"""Share of a field's segments that the fluence map is divided into; the rest is added where the dose asks for it."""
 
 
 def plan_targets(request: PlanningRequest, progress: Progress = silent) -> PlanningResult:
@@ -54,10 +51,12 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         If no plan can be made: an empty target, a machine without leaves, a target out of reach.
     """
     work = _Work(request)
+    technique = technique_of(request.protocol.technique.delivery)
     settings = request.settings
     with work.timed("influence"):
-        setup = prepare(request, part(progress, 0.0, 0.2))
+        setup = prepare(request, technique, part(progress, 0.0, 0.2))
         state = _State.of(request, setup)
+        task = Task(request, setup.plans, setup.voxels, state.problem, state.goals, work.log)
     with work.timed("fluence"):
         openings = optimise_fluence(
             setup.plans,
@@ -71,39 +70,33 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         )
         promised = state.metrics([plan.dose_gy(fields) for plan, fields in zip(setup.plans, openings, strict=True)])
     with work.timed("sequencing"):
-        segments = _sequence_all(request, setup, openings, part(progress, 0.5, 0.55))
+        shapes = technique.first(task, openings, part(progress, 0.5, 0.55))
     with work.timed("final dose"):
-        final = _deliver(request, setup, segments, part(progress, 0.55, 0.6))
-        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
+        final = _deliver(technique, task, setup, shapes, part(progress, 0.55, 0.6))
+        state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
     with work.timed("apertures"):
-        segments = _refine_all(request, setup, state, final.segments, work.log, part(progress, 0.6, 0.75))
+        shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
     with work.timed("final dose"):
-        final = _deliver(request, setup, segments, part(progress, 0.75, 0.8))
+        final = _deliver(technique, task, setup, shapes, part(progress, 0.75, 0.8))
     for number in range(settings.feedback_rounds):
         with work.timed("evaluation"):
             outcomes = _judged(request, setup, final, promised)
         if all(outcome.met for outcome in outcomes):
             break
-        state.correct(doses_of(setup.plans, final.segments, request.machine), final.in_voxels)
+        state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
         state.learn(final.in_voxels, outcomes)
         rounds = settings.feedback_rounds
         start = 0.8 + 0.2 * number / rounds
         with work.timed("feedback"):
-            segments = refine(
-                setup.plans, final.segments, state.problem, state.goals, setup.voxels, request.machine,
-                iterations=max(settings.aperture_iterations // 3, 10), rounds=1, stage="feedback", log=work.log,
-                prune=False, harden=False, progress=part(progress, start, start + 0.1 / rounds),
-            )  # fmt: skip
+            shapes = technique.corrected(task, final.shapes, part(progress, start, start + 0.1 / rounds))
         with work.timed("final dose"):
-            final = _deliver(request, setup, segments, part(progress, start + 0.1 / rounds, start + 0.2 / rounds))
+            step = part(progress, start + 0.1 / rounds, start + 0.2 / rounds)
+            final = _deliver(technique, task, setup, shapes, step)
     factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels)
     if max(abs(factor - 1.0) for factor in factors) > 1e-6:
-        scaled = [
-            [one.with_mu(factor * one.mu) for one in fields]
-            for factor, fields in zip(factors, final.segments, strict=True)
-        ]
         with work.timed("final dose"):
-            final = _deliver(request, setup, scaled, silent)
+            scaled = technique.settable(final.shapes, request.machine, factors)
+            final = _deliver(technique, task, setup, scaled, silent)
     with work.timed("evaluation"):
         outcomes = _judged(request, setup, final, promised)
     progress(1.0, "planned")
@@ -156,9 +149,9 @@ class _State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Delivered:
-    """Segments as the machine delivers them, their plans, and their dose."""
+    """Shapes as the machine delivers them, their plans, and their dose."""
 
-    segments: FieldSegments
+    shapes: Shapes
     plans: list[TreatmentPlan]
     doses: list[Volume]
     in_voxels: list[Dose]
@@ -182,46 +175,16 @@ class _Work:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-def _sequence_all(request: PlanningRequest, setup: Setup, openings: Openings, progress: Progress) -> FieldSegments:
-    first = max(1, round(FIRST_SHARE_OF_SEGMENTS * request.settings.max_segments))
-    result: FieldSegments = []
-    for number, (plan, fields) in enumerate(zip(setup.plans, openings, strict=True)):
-        progress(number / len(setup.plans), f"leaf sequences of {request.targets[number].name}")
-        result.append(
-            [
-                sequence(opening, raster, request.machine, max_segments=first)
-                for opening, raster in zip(fields, plan.rasters, strict=True)
-            ]
-        )
-    return result
-
-
-def _refine_all(
-    request: PlanningRequest, setup: Setup, state: _State, segments: FieldSegments, log: Log, progress: Progress
-) -> FieldSegments:
-    settings = request.settings
-    half = settings.aperture_iterations // 2
-    common = (state.problem, state.goals, setup.voxels, request.machine)
-    segments = refine(
-        setup.plans, segments, *common, iterations=half, rounds=2, log=log, progress=part(progress, 0.0, 0.5)
-    )
-    for _ in range(settings.max_segments - round(FIRST_SHARE_OF_SEGMENTS * settings.max_segments)):
-        segments = with_new_segments(setup.plans, segments, state.problem, request.machine, settings.max_segments)
-        segments = refine(setup.plans, segments, *common, iterations=6, rounds=1, prune=False, harden=False, log=log)
-    return refine(setup.plans, segments, *common, iterations=half, rounds=2, log=log, progress=part(progress, 0.5, 1.0))
-
-
-def _deliver(request: PlanningRequest, setup: Setup, segments: FieldSegments, progress: Progress) -> _Delivered:
-    machine = request.machine
+def _deliver(technique: Technique, task: Task, setup: Setup, shapes: Shapes, progress: Progress) -> _Delivered:
+    request, machine = task.request, task.machine
     grid = dose_grid(request)
-    rounded: FieldSegments = [[_settable(one, machine.mu_resolution, machine.min_segment_mu) for one in fields]
-                              for fields in segments]  # fmt: skip
+    rounded = technique.settable(shapes, machine)
     plans: list[TreatmentPlan] = []
     doses: list[Volume] = []
-    for number, (target, plan, fields) in enumerate(zip(request.targets, setup.plans, rounded, strict=True)):
+    for number, (target, fields, own) in enumerate(zip(request.targets, setup.plans, rounded, strict=True)):
         label = f"{target.name} {request.protocol.id}"[:16].rstrip("-_ ")
         step = part(progress, number / len(setup.plans), (number + 1) / len(setup.plans))
-        plans.append(treatment_plan(target, plan, fields, machine, label))
+        plans.append(technique.plan(target, fields, own, machine, label))
         doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step))
     points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
     return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
@@ -232,10 +195,6 @@ def _judged(
 ) -> tuple[GoalOutcome, ...]:
     doses = doses_by_scope([target.name for target in request.targets], final.doses, request.given_dose)
     return judge_rules(setup.rules, setup.masks, request.density.grid, doses, promised)
-
-
-def _settable(segments: Segments, resolution: float, least: float) -> Segments:
-    return segments.with_mu(rounded_mu(segments.mu, resolution, least))
 
 
 def dose_grid(request: PlanningRequest) -> Grid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,25 +14,18 @@ from cantlie.core.volume import Volume
 from cantlie.dose.influence import Beamlets, influence_matrix
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.beam_model_file import load_beam_model
-from cantlie.machine.geometry import BeamGeometry
-from cantlie.plan.beams import choose_gantry_deg, direction_cost, isocentre_mm, region_points_mm
+from cantlie.plan.beams import region_points_mm
+from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import Rule, full_part, graded_part, rules_of_protocol
-from cantlie.plan.raster import Raster, raster_of, source_blur
+from cantlie.plan.raster import Raster, source_blur
 from cantlie.plan.request import PlanningRequest, PlanTarget
 from cantlie.plan.stored import stored
+from cantlie.plan.technique import Site, Technique
 from cantlie.plan.voxels import PlanningVoxels, coarse_fractions, planning_voxels
 from cantlie.target.recipes import resolve_first
 
 Fractions = NDArray[np.float32]
-
-BODY = "BODY"
-BEAM_MARGIN_MM = 7.0
-"""How far around the target's shadow beamlets are used: the penumbra needs fluence outside the target."""
-CANDIDATE_STEP_DEG = 5.0
-OTHER_TARGET_COST = 1.0
-BODY_COST = 2.0
-ORGAN_COST = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +64,8 @@ class Setup:
         return tuple(dict.fromkeys(rule.structure for rule in self.rules))
 
 
-def prepare(request: PlanningRequest, progress: Progress = silent) -> Setup:
-    """Return the set-up of a request.
+def prepare(request: PlanningRequest, technique: Technique, progress: Progress = silent) -> Setup:
+    """Return the set-up of a request, with the directions of a technique.
 
     Raises
     ------
@@ -102,10 +95,8 @@ def prepare(request: PlanningRequest, progress: Progress = silent) -> Setup:
     for number, target in enumerate(request.targets):
         step = part(progress, 0.1 + 0.9 * number / len(target_names), 0.1 + 0.9 * (number + 1) / len(target_names))
         points = region_points_mm(request.density.grid, masks[target.name], 0.8 * width)
-        geometries = _geometries(request, target, points, coarse, masks, notes)
-        rasters = tuple(
-            raster_of(geometry, request.machine, points, width, BEAM_MARGIN_MM)[0] for geometry in geometries
-        )
+        site = Site(request, target, points, coarse, masks, notes)
+        rasters = technique.rasters(site, technique.directions(site), width)
         plans.append(_field_set(request.density, rasters, model, voxels, target, step))
     return Setup(rules, masks, minimise, voxels, tuple(plans), model, tuple(notes))
 
@@ -149,64 +140,6 @@ def _masks(
 def _coarse_density(density: Volume) -> Volume:
     grid = density.grid.resampled((6.0, 6.0, 6.0))
     return Volume(grid, coarse_fractions(np.asarray(density.values, dtype=np.float32), density.grid, grid))
-
-
-def _geometries(
-    request: PlanningRequest,
-    target: PlanTarget,
-    points_mm: NDArray[np.float64],
-    density: Volume,
-    masks: Mapping[str, Fractions],
-    notes: list[Note],
-) -> list[BeamGeometry]:
-    technique = request.protocol.technique
-    isocentre = isocentre_mm(points_mm)
-    fields = target.fields or technique.fields
-    collimator = technique.collimator_deg if target.collimator_deg is None else target.collimator_deg
-    gantry = target.gantry_deg or (technique.gantry_deg if len(technique.gantry_deg) == fields else ())
-    couch = target.couch_deg or (technique.couch_deg if len(technique.couch_deg) == len(gantry) else ())
-
-    def geometry(angle: float, couch_deg: float = 0.0) -> BeamGeometry:
-        sad = request.machine.sad_mm
-        return BeamGeometry(isocentre, angle, collimator, couch_deg, sad, request.patient_position)
-
-    if not gantry:
-        gantry = _chosen_angles(request, target, points_mm, density, masks, fields, geometry)
-        notes.append(
-            Note(
-                f"gantry angles {', '.join(f'{angle:g}' for angle in gantry)} degrees were chosen to spare the other "
-                "structures; the protocol gives none",
-                target.name,
-                "info",
-            )
-        )
-    couches = couch if len(couch) == len(gantry) else (0.0,) * len(gantry)
-    return [geometry(angle, couch_deg) for angle, couch_deg in zip(gantry, couches, strict=True)]
-
-
-def _chosen_angles(
-    request: PlanningRequest,
-    target: PlanTarget,
-    points_mm: NDArray[np.float64],
-    density: Volume,
-    masks: Mapping[str, Fractions],
-    fields: int,
-    geometry: Callable[[float], BeamGeometry],
-) -> tuple[float, ...]:
-    grid = request.density.grid
-    avoid: dict[str, NDArray[np.float64]] = {}
-    weights: dict[str, float] = {}
-    for name, fractions in masks.items():
-        if name == target.name or not fractions.any():
-            continue
-        is_target = any(other.name == name for other in request.targets)
-        points = region_points_mm(grid, fractions, 14.0 if name == BODY else 8.0)
-        avoid[name] = points[:: max(1, len(points) // 400)]
-        weights[name] = OTHER_TARGET_COST if is_target else BODY_COST if name == BODY else ORGAN_COST
-    sample = points_mm[:: max(1, len(points_mm) // 3000)]
-    candidates = np.arange(0.0, 360.0, CANDIDATE_STEP_DEG)
-    costs = np.array([direction_cost(density, sample, avoid, weights, geometry(angle)) for angle in candidates])
-    return choose_gantry_deg(costs, candidates, fields)
 
 
 def _field_set(
