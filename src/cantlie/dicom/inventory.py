@@ -84,6 +84,7 @@ class ReportRow:
     frame_uid: str = ""
     series_uid: str = ""
     reason: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class ReadingReport:
         table = [
             f"{row.role}: {row.kind}, {row.files} {'file' if row.files == 1 else 'files'}"
             + (f", {row.description!r}" if row.description else "")
+            + (f", {row.label}" if row.label else "")
             + (f" ({row.reason})" if row.reason else "")
             for row in self.rows
         ]

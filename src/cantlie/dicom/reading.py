@@ -14,6 +14,7 @@ from cantlie.core.provenance import sha256_of_bytes
 from cantlie.dicom.contours import ImageReferences, StructureReading, image_references, read_structures
 from cantlie.dicom.ct import read_ct
 from cantlie.dicom.inventory import (
+    CT_IMAGE,
     ENHANCED_CT,
     RT_STRUCTURE_SET,
     Inventory,
@@ -24,6 +25,7 @@ from cantlie.dicom.inventory import (
     rows_of,
     scan,
 )
+from cantlie.dicom.series_label import label_of
 from cantlie.dicom.values import text
 from cantlie.patient.body import body_structure
 from cantlie.patient.case import Case, Ct, PatientIdentity
@@ -87,8 +89,8 @@ def read_case_with_report(
     table = _alias_table(aliases)
     inventory = scan(path)
     notes: list[Note] = []
-    series = _ct_series(inventory, patient_id)
-    drawn = _structure_sets(inventory, structure_set, patient_id)
+    series = ct_series(inventory, patient_id)
+    drawn = structure_sets(inventory, structure_set, patient_id)
     chosen, structure_record = _choose(inventory, series, drawn, series_uid, structure_set, notes)
     others = [one for one in series if one is not chosen]
     if others:
@@ -151,7 +153,7 @@ def _alias_table(path: Path | None) -> AliasTable:
     return aliases_from_toml(content, str(path)).before(built_in_aliases())
 
 
-def _ct_series(inventory: Inventory, patient_id: str | None) -> tuple[Series, ...]:
+def ct_series(inventory: Inventory, patient_id: str | None) -> tuple[Series, ...]:
     """Group the planning images by patient, study, series and frame of reference."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in inventory.records:
@@ -180,7 +182,7 @@ def _ct_series(inventory: Inventory, patient_id: str | None) -> tuple[Series, ..
     )
 
 
-def _structure_sets(inventory: Inventory, wanted: str | None, patient_id: str | None) -> Series:
+def structure_sets(inventory: Inventory, wanted: str | None, patient_id: str | None) -> Series:
     found = [r for r in inventory.of_class(RT_STRUCTURE_SET) if patient_id in (None, r.patient_id)]
     unique = list({record.sop_instance_uid or record.file.name: record for record in found}.values())
     if wanted is None:
@@ -203,7 +205,7 @@ def _structure_sets(inventory: Inventory, wanted: str | None, patient_id: str | 
     return tuple(matching)
 
 
-def _refers(references: ImageReferences, record: Record, series: Series) -> bool:
+def refers(references: ImageReferences, record: Record, series: Series) -> bool:
     """Say whether a structure set was drawn on a CT: the same patient, and its images, or its frame of reference."""
     if record.patient != series[0].patient:
         return False
@@ -241,7 +243,7 @@ def _choose(
         if not series:
             raise DicomError(f"there is no CT series {series_uid}", where=where, remedy="leave out --series to see all")
     pairs: list[tuple[Series, Record | None]] = [
-        (one, record) for record in drawn for one in series if _refers(image_references(record), record, one)
+        (one, record) for record in drawn for one in series if refers(image_references(record), record, one)
     ]
     if not drawn:
         if any(item.damaged for item in inventory.ignored):
@@ -400,4 +402,6 @@ def _report(inventory: Inventory, chosen: Series, structure_record: Record | Non
     for item in inventory.ignored:
         others.setdefault(item.reason, []).append(item.name)
     rows += [ReportRow("ignored", "other file", "", len(names), reason=r) for r, names in others.items()]
+    labels = {r.series_uid: str(label_of(r)) for r in inventory.records if r.sop_class_uid == CT_IMAGE}
+    rows = [replace(row, label=labels.get(row.series_uid, "") if row.kind == "CT" else "") for row in rows]
     return ReadingReport(inventory.path, tuple(rows), tuple(missing))

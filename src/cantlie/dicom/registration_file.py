@@ -313,7 +313,7 @@ def _images(reference_case: Case, moving: Case, of: Case, image_class: str) -> d
 def _matrix_item(matrix: NDArray[np.floating], comment: str) -> Dataset:
     entry = item(
         FrameOfReferenceTransformationMatrixType="RIGID",
-        FrameOfReferenceTransformationMatrix=[decimal_string(value) for value in matrix.reshape(-1)],
+        FrameOfReferenceTransformationMatrix=[decimal_string(value) for value in matrix.reshape(-1).tolist()],
     )
     return item(
         FrameOfReferenceTransformationComment=short(comment, 1024),
