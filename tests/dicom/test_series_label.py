@@ -32,7 +32,7 @@ def test_phases_of_breathing(maker, description, kind, percent):
 @pytest.mark.parametrize(
     ("description", "agent", "contrast"),
     [
-        ("Abdomen arterial", "", "arterial"), ("ART 1.5", "Iohexol", "arterial"), ("portal venous", "", "portal venous"),
+        ("Abdomen arterial", "", "arterial"), ("ART 1.5", "Iohexol", "arterial"), ("portal", "", "portal venous"),
         ("PV phase", "", "portal venous"), ("Venous 3.0", "", "portal venous"), ("delayed 5 min", "", "delayed"),
         ("native", "", "native"), ("Non-contrast", "", "native"), ("Abdomen", "Iomeprol", "contrast"),
         ("Abdomen", "", ""), ("Planning, started late afternoonish", "", "delayed"), ("Cartilage", "", ""),

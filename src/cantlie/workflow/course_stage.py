@@ -60,13 +60,15 @@ def course_of(
     regions: Regions,
     start: date,
     progress: Progress = silent,
+    *,
+    calendar: Calendar | None = None,
 ) -> CourseResult:
     """Place the sessions, sum their doses and compute the biology of targets, lesions and normal liver.
 
     EQD2 and BED are summed session by session in every voxel, with full repair between sessions; beside them stands the
     mean with incomplete repair at the calendar's own times, for the protocol's band of half-times.
     """
-    calendar = plan_calendar(protocol, start)
+    calendar = calendar or plan_calendar(protocol, start)
     grid = plans[0].dose.grid
     dose = CourseDose(
         grid,

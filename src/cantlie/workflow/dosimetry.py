@@ -58,6 +58,8 @@ def judge_doses(
     doses: Mapping[str, Volume],
     prescriptions_gy: Mapping[str, float],
     progress: Progress = silent,
+    *,
+    course_prescriptions_gy: Mapping[str, float] | None = None,
 ) -> Dosimetry:
     """Judge the doses of all plans and of the course by a protocol.
 
@@ -69,7 +71,10 @@ def judge_doses(
         Scope to dose in Gy: ``course`` and each plan by its target.
     prescriptions_gy
         Target to prescribed dose of its whole plan.
+    course_prescriptions_gy
+        Target to the dose prescribed in the whole course, where other plans gave a part of it before.
     """
+    in_course = course_prescriptions_gy or prescriptions_gy
     masks, notes = _masks(regions, protocol)
     targets = [name for name in protocol.target_ids if name in prescriptions_gy]
     dvhs: dict[str, dict[str, Dvh]] = {}
@@ -79,7 +84,7 @@ def judge_doses(
     for of_scope in dvhs.values():
         for curve in of_scope.values():
             notes += [note for note in curve.notes if note not in notes and curve.name != BODY]
-    course_gy = max(prescriptions_gy.values())
+    course_gy = max(in_course.values())
     constraints: list[ConstraintResult] = []
     for scope in dvhs:
         rows = [c for c in protocol.constraints if c.scope == scope or (c.scope == "plan" and scope != COURSE)]
@@ -91,12 +96,14 @@ def judge_doses(
         if rule.target in targets:
             scope = COURSE if rule.scope == "course" else rule.target
             found = dvhs.get(scope, {}).get(rule.target)
-            coverage.append(judge_coverage(rule, found, prescriptions_gy[rule.target]))
+            wanted = in_course if scope == COURSE else prescriptions_gy
+            coverage.append(judge_coverage(rule, found, wanted[rule.target]))
     indices: dict[str, tuple[PlanIndices, ...]] = {}
     for scope, of_scope in dvhs.items():
         judged = targets if scope == COURSE else [scope]
+        wanted = in_course if scope == COURSE else prescriptions_gy
         indices[scope] = tuple(
-            plan_indices(of_scope[name], of_scope[BODY], prescriptions_gy[name]) for name in judged if name in of_scope
+            plan_indices(of_scope[name], of_scope[BODY], wanted[name]) for name in judged if name in of_scope
         )
     return Dosimetry(dvhs, tuple(constraints), limits, tuple(coverage), indices, tuple(notes))
 

@@ -1,0 +1,83 @@
+"""The chapter of a report on two registered images: figures of TG-132, the pair of images, the checkerboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cantlie.core.volume import Volume
+from cantlie.report.case_report import StructureView
+from cantlie.report.checkerboard_figure import checkerboard_figure, grey_scaled
+from cantlie.report.document import Block, Column, Figure, KeyValue, Section, Table
+from cantlie.report.image_pair_figure import Picture, image_pair_figure
+from cantlie.report.view import view_of
+
+CT_WINDOW = (50.0, 400.0)
+
+
+def registration_section(
+    facts: Mapping[str, Any],
+    reference: Volume,
+    aligned: Volume,
+    drawn: Sequence[StructureView],
+    propagated: Sequence[StructureView],
+    *,
+    titles: tuple[str, str] = ("This CT", "Earlier CT, deformed to this one"),
+    windows: tuple[tuple[float, float], tuple[float, float]] = (CT_WINDOW, CT_WINDOW),
+    title: str = "Registration of the CTs",
+) -> Section:
+    """Return the chapter.
+
+    Parameters
+    ----------
+    facts
+        What results.json holds on the registration.
+    reference, aligned
+        The reference image and the moving one, deformed to it, on one grid.
+    drawn, propagated
+        Outlines drawn on the reference, and those of the moving image carried over.
+    windows
+        Centre and width of the grey scale of each image.
+    """
+    rows: list[tuple[str, object]] = [("Registered by", facts["origin"])]
+    agreement = facts.get("correlation")
+    if agreement:
+        rows += [("Correlation before", agreement["before"]), ("after the rigid step", agreement["rigid"]),
+                 ("at the end", agreement["after"])]  # fmt: skip
+    if "rotation_deg" in facts:
+        rows.append(("Rotation / °", ", ".join(f"{a:.1f}" for a in facts["rotation_deg"])))
+        rows.append(("Shift of the rigid step / mm", ", ".join(f"{a:.1f}" for a in facts["translation_mm"])))
+    rows += [
+        ("Largest displacement / mm", facts["largest_displacement_mm"]),
+        ("Voxels that fold", facts["jacobian"]["folded_fraction"]),
+        ("Jacobian, 1st to 99th percentile", "{percentile_1:.2f} to {percentile_99:.2f}".format(**facts["jacobian"])),
+        ("Standard error taken for the dose / mm", facts["uncertainty_mm"]),
+    ]
+    body = [view for view in drawn if view.role == "body"]
+    shown = [view for view in drawn if view.role != "body"]
+    view = view_of(reference, [*(shown or propagated), *body])
+    first, second = (grey_scaled(image, window) for image, window in zip((reference, aligned), windows, strict=True))
+    pair = image_pair_figure(
+        Picture(titles[0], first, [*shown, *propagated]), Picture(titles[1], second, [*shown, *propagated]), view,
+        window=(0.5, 1.0),
+    )  # fmt: skip
+    blocks: list[Block] = [KeyValue(rows)]
+    if facts["dice"]:
+        distances = facts["mean_surface_distance_mm"]
+        blocks.append(
+            Table(
+                [Column("Structure"), Column("Dice", digits=3), Column("Mean surface distance", unit="mm", digits=1)],
+                [[name, value, distances.get(name)] for name, value in facts["dice"].items()],
+                caption="Contours of the earlier image, carried over, against those drawn on this one",
+                note=f"Expected: Dice of 0.8 to 0.9 at least, surfaces within 2 to 3 mm ({facts['source']}). What grew "
+                "or shrank need not agree.",
+            )
+        )
+    blocks += [
+        Figure(pair, caption="The same slices of both images after registration, the same outlines on both",
+               alt="Two registered images side by side with outlines", name="registration-pair"),
+        Figure(checkerboard_figure(first, second, view, shown),
+               caption="Checkerboard of both images: squares of 30 mm; edges that run on show a good match",
+               alt="Checkerboard of two registered images", name="registration-checkerboard"),
+    ]  # fmt: skip
+    return Section(title, blocks)
