@@ -108,9 +108,9 @@ def test_sbrt_scheme_is_the_cautious_one_without_organs():
 
 def test_the_highest_scheme_within_the_limits_is_taken():
     protocol, nothing = load_protocol("pei2019-imrt"), Regions(GRID, {})
-    choice = choose_scheme(protocol, nothing, meets_limits=lambda scheme: int(scheme[:2]) < 50)
-    assert choice.scheme == "48-in-12" and choice.rejected == ("52-in-10", "60-in-20", "52-in-13")
-    assert choose_scheme(protocol, nothing, meets_limits=lambda scheme: False).notes
+    choice = choose_scheme(protocol, nothing, refusal=lambda scheme: "" if int(scheme[:2]) < 50 else "too high")
+    assert choice.scheme == "48-in-12" and [name for name, _ in choice.rejected] == ["52-in-10", "60-in-20", "52-in-13"]
+    assert choose_scheme(protocol, nothing, refusal=lambda scheme: "no").notes
     assert choose_scheme(protocol, nothing).scheme == protocol.choice.default
     assert choose_scheme(load_protocol("li2024-palliative"), nothing).scheme == "30-in-10"
     # by BED, the highest first, all within the printed ranges and the printed 6 weeks

@@ -34,6 +34,7 @@ from cantlie.report.dvh_figure import colours_on_white, dvh_figure, on_white
 from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import isodose_figure, target_figure
 from cantlie.report.pdf import write_pdf
+from cantlie.report.scheme_section import scheme_section
 from cantlie.report.view import View, view_of
 
 # Bright enough for CT; targets and organs never share a colour.
@@ -78,6 +79,7 @@ def document_of_case(report: CaseReport) -> Document:
     view = view_of(report.ct, report.structures)
     sections = [
         _rules(report, colours),
+        scheme_section(report.scheme),
         _targets(report, colours, view),
         _dose(report, colours, view),
         _histograms(report),

@@ -17,6 +17,7 @@ from cantlie.evaluation.coverage import CoverageResult
 from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.indices import PlanIndices
 from cantlie.machine.aperture import FluenceMap
+from cantlie.report.scheme_section import SchemeView
 
 Role = Literal["target", "ctv", "gtv", "organ", "body"]
 
@@ -228,6 +229,8 @@ class CaseReport:
         By structure name, in the course dose.
     constraints, coverage
         All judged rules, of the course and of single plans (``scope`` tells).
+    scheme
+        How the prescription was chosen, where the protocol leaves a choice.
     reference_limits
         Limits from elsewhere that stand beside the protocol's.
     attributions
@@ -252,6 +255,7 @@ class CaseReport:
     patient_position: str = "HFS"
     course_indices: Sequence[PlanIndices] = ()
     reference_limits: Sequence[ConstraintResult] = ()
+    scheme: SchemeView | None = None
     targets: TargetsView | None = None
     sessions: Sequence[SessionRow] = ()
     course_note: str = ""

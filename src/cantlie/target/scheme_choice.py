@@ -32,18 +32,18 @@ class SchemeChoice:
     distances_mm
         With the rule ``distance``: organ to its distance from the lesions.
     rejected
-        With the rule ``highest_within_limits``: the higher schemes that did not meet the limits, in order.
+        With the rule ``highest_within_limits``: the higher schemes in order, each with the reason why it was refused.
     """
 
     scheme: str
     reason: str
     distances_mm: tuple[tuple[str, float], ...] = ()
-    rejected: tuple[str, ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
     notes: tuple[Note, ...] = ()
 
 
 def choose_scheme(
-    protocol: Protocol, regions: Regions, *, meets_limits: Callable[[str], bool] | None = None
+    protocol: Protocol, regions: Regions, *, refusal: Callable[[str], str] | None = None
 ) -> SchemeChoice | None:
     """Choose a prescription scheme by the protocol's own rule; None where there is nothing to choose.
 
@@ -53,17 +53,17 @@ def choose_scheme(
         A protocol with schemes.
     regions
         The patient's masks: lesions and luminal organs.
-    meets_limits
-        For the rule ``highest_within_limits``: says whether the plan of a scheme meets all limits. Without it the
-        default scheme is taken.
+    refusal
+        For the rule ``highest_within_limits``: says why a scheme cannot be given to this patient; empty where it can.
+        Without it the default scheme is taken.
     """
     choice = protocol.choice
     if choice is None:
         return None
     if choice.rule == "distance":
         return _by_distance(protocol, regions)
-    if choice.rule == "highest_within_limits" and meets_limits is not None:
-        return _highest(protocol, meets_limits)
+    if choice.rule == "highest_within_limits" and refusal is not None:
+        return _highest(protocol, refusal)
     why = "printed for several sites" if choice.rule == "given" else "the limits were not examined"
     return SchemeChoice(choice.default, f"{choice.default} is the protocol's default ({why})")
 
@@ -121,17 +121,19 @@ def _by_distance(protocol: Protocol, regions: Regions) -> SchemeChoice:
     return SchemeChoice(scheme, reason, distances, (), tuple(notes))
 
 
-def _highest(protocol: Protocol, meets_limits: Callable[[str], bool]) -> SchemeChoice:
+def _highest(protocol: Protocol, refusal: Callable[[str], str]) -> SchemeChoice:
     choice = protocol.choice
     assert choice is not None
-    rejected: list[str] = []
+    rejected: list[tuple[str, str]] = []
     for scheme in choice.order:
-        if meets_limits(scheme):
+        why = refusal(scheme)
+        if not why:
+            names = [name for name, _ in rejected]
             reason = f"{scheme} is the highest scheme that meets all limits"
-            if rejected:
-                reason += f" ({', '.join(rejected)} do not)" if len(rejected) > 1 else f" ({rejected[0]} does not)"
+            if names:
+                reason += f" ({', '.join(names)} {'do' if len(names) > 1 else 'does'} not)"
             return SchemeChoice(scheme, reason, (), tuple(rejected))
-        rejected.append(scheme)
+        rejected.append((scheme, why))
     lowest = choice.order[-1]
-    note = Note("no scheme of the protocol meets all limits", "prescription")
+    note = Note("no scheme of the protocol meets all limits; the lowest one is planned", "prescription")
     return SchemeChoice(lowest, f"{lowest} is the lowest scheme; none meets all limits", (), tuple(rejected), (note,))

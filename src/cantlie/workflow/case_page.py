@@ -35,6 +35,7 @@ from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP, TargetResul
 from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.results import segments_of
+from cantlie.workflow.scheme_stage import scheme_view
 
 if TYPE_CHECKING:
     from cantlie.workflow.plan_case import PlannedCase
@@ -73,6 +74,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         patient_position=case.ct.patient_position,
         course_indices=dosimetry.indices[COURSE],
         reference_limits=dosimetry.reference_limits,
+        scheme=scheme_view(planned.scheme),
         targets=_targets(planned.targets),
         sessions=_sessions(planned),
         course_note=(

@@ -22,14 +22,13 @@ from cantlie.machine.machine import Machine, load_machine
 from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.complexity import complexity
 from cantlie.plan.planner import plan_targets
-from cantlie.plan.request import PlanningRequest, PlanningResult
+from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
 from cantlie.protocol.checks import check_protocol
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
 from cantlie.report.case_pages import write_case_report
 from cantlie.report.case_report import CheckRow
 from cantlie.target.build import TargetResult, build_targets
-from cantlie.target.scheme_choice import choose_scheme
 from cantlie.workflow.case_page import case_report
 from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.choices import with_choices
@@ -40,6 +39,7 @@ from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.results import dvh_csv, results_of
 from cantlie.workflow.run_folder import RunFolder, key_of
+from cantlie.workflow.scheme_stage import ChosenScheme, plan_with_scheme, planning_weights, scheme_of
 
 STAGES = {
     "reading the case": 5.0,
@@ -94,6 +94,7 @@ class PlannedCase:
     dosimetry: Dosimetry
     checks: tuple[CheckRow, ...]
     notes: tuple[Note, ...]
+    scheme: ChosenScheme | None = None
 
     @property
     def label(self) -> str:
@@ -125,7 +126,9 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
         scheme=request.scheme,
     )
     machine = load_machine(request.machine or protocol.technique.machine)
-    with RunFolder(request.out, {"name": "plan", **_plain(request)}, STAGES, progress) as run:
+    with RunFolder(
+        request.out, {"name": "plan", **_plain(request)}, planning_weights(protocol, STAGES), progress
+    ) as run:
         return _stages(run, request, protocol, machine, choice_notes)
 
 
@@ -147,22 +150,26 @@ def _stages(
         keep=False,
     )
     targets = run.stage("targets", "", lambda step: build_targets(patient.regions, protocol, progress=step), keep=False)
-    chosen = choose_scheme(protocol, targets.regions)
-    if chosen is not None:
-        protocol = protocol.with_scheme(chosen.scheme)
-        choice_notes = (*choice_notes, Note(chosen.reason, "protocol", "info"))
-    key = planning_key(protocol, machine, patient.case.input_sha256, patient.curve, request.aliases)
-    planning_request = PlanningRequest.of_protocol(
-        patient.density,
-        targets.regions,
-        protocol,
-        machine,
-        patient.case.ct.patient_position,
-        levels=_levels(targets, protocol),
-    )
-    planning: PlanningResult = run.stage("planning", key, lambda step: plan_targets(planning_request, step))
-    doses = _doses(planning)
     start = request.start or next_monday(date.today())
+
+    def plan(one: Protocol, stage: str) -> PlanningResult:
+        asked = PlanningRequest.of_protocol(
+            patient.density,
+            targets.regions,
+            one,
+            machine,
+            patient.case.ct.patient_position,
+            levels=_levels(targets, one),
+        )
+        own = planning_key(one, machine, patient.case.input_sha256, patient.curve, request.aliases)
+        return run.stage(stage, own, lambda step: plan_targets(asked, step))
+
+    prescribed = plan_with_scheme(run, protocol, targets.regions, start, plan)
+    protocol, planning, scheme = prescribed.protocol, prescribed.planning, prescribed.scheme
+    if scheme is not None:
+        choice_notes = (*choice_notes, Note(scheme.choice.reason, "protocol", "info"), *scheme.choice.notes)
+    key = planning_key(protocol, machine, patient.case.input_sha256, patient.curve, request.aliases)
+    doses = _doses(planning)
     course = run.stage(
         "course",
         key_of(key, str(start)),
@@ -198,7 +205,7 @@ def _stages(
         )
     )
     planned = PlannedCase(
-        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes)
+        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes), scheme
     )
     run.note(notes)
     run.cite(citations_of(planned))
@@ -206,7 +213,7 @@ def _stages(
         case_sha256=patient.case.input_sha256,
         protocol_sha256=protocol.sha256,
         machine_sha256=machine.sha256,
-        planner_seed=planning_request.settings.seed,
+        planner_seed=PlannerSettings().seed,
     )
     run.clear("dicom", "figures")
     files = run.stage(
@@ -234,6 +241,7 @@ def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...]
     sections: dict[str, Any] = {
         "reading": list(planned.patient.report.lines()),
         "targets": planned_targets(planned.targets),
+        "scheme": scheme_of(planned.scheme),
         "planning": {
             "seconds": planned.planning.seconds,
             "rules": [asdict(outcome) for outcome in planned.planning.outcomes],
