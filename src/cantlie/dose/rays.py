@@ -1,7 +1,11 @@
-"""Rays: water-equivalent depth along a fan from the source, and the energy that the primary photons release."""
+"""Rays: water-equivalent depth along a fan from the source, and the energy that the primary photons release.
+
+The functions of one ray and one voxel are compiled for the CPU and, by :mod:`cantlie.dose.cuda_kernels`, for a GPU.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numba
@@ -27,49 +31,198 @@ class RayDepths:
     depth_mm: NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _trace(density, origin, spacing, source, axes, sad, first_x, first_y, pitch, start, step, depth):  # type: ignore[no-untyped-def]
+def frame_of(geometry: BeamGeometry, grid: Grid) -> NDArray[np.float64]:
+    """Return what places voxels in a beam, shape (6, 3): origin and spacing of the grid, source, axes x, y, z (mm)."""
+    return np.vstack([grid.origin_mm, grid.spacing_mm, geometry.source_mm, geometry.axes]).astype(np.float64)
+
+
+@numba.njit(error_model="numpy")
+def density_at(density, i, j, k):  # type: ignore[no-untyped-def]
+    """Return the trilinear value of a volume at voxel coordinates, zero outside its voxels."""
     nk, nj, ni = density.shape
+    if i < -0.5 or j < -0.5 or k < -0.5 or i > ni - 0.5 or j > nj - 0.5 or k > nk - 0.5:
+        return 0.0
+    i = min(max(i, 0.0), ni - 1.0)
+    j = min(max(j, 0.0), nj - 1.0)
+    k = min(max(k, 0.0), nk - 1.0)
+    i0 = min(int(i), max(ni - 2, 0))
+    j0 = min(int(j), max(nj - 2, 0))
+    k0 = min(int(k), max(nk - 2, 0))
+    i1 = min(i0 + 1, ni - 1)
+    j1 = min(j0 + 1, nj - 1)
+    k1 = min(k0 + 1, nk - 1)
+    u = i - i0
+    v = j - j0
+    w = k - k0
+    low = (density[k0, j0, i0] * (1 - u) + density[k0, j0, i1] * u) * (1 - v) + (
+        density[k0, j1, i0] * (1 - u) + density[k0, j1, i1] * u
+    ) * v
+    high = (density[k1, j0, i0] * (1 - u) + density[k1, j0, i1] * u) * (1 - v) + (
+        density[k1, j1, i0] * (1 - u) + density[k1, j1, i1] * u
+    ) * v
+    return low * (1 - w) + high * w
+
+
+@numba.njit(error_model="numpy")
+def trace_ray(density, frame, tan_x, tan_y, start, step, depth, iy, ix):  # type: ignore[no-untyped-def]
+    """Fill the water-equivalent depth at the nodes of one ray; see :func:`frame_of`."""
+    stretch = math.sqrt(1.0 + tan_x * tan_x + tan_y * tan_y)
+    ray_i = (tan_x * frame[3, 0] + tan_y * frame[4, 0] - frame[5, 0]) / frame[1, 0]
+    ray_j = (tan_x * frame[3, 1] + tan_y * frame[4, 1] - frame[5, 1]) / frame[1, 1]
+    ray_k = (tan_x * frame[3, 2] + tan_y * frame[4, 2] - frame[5, 2]) / frame[1, 2]
+    from_i = (frame[2, 0] - frame[0, 0]) / frame[1, 0]
+    from_j = (frame[2, 1] - frame[0, 1]) / frame[1, 1]
+    from_k = (frame[2, 2] - frame[0, 2]) / frame[1, 2]
+    total = 0.0
+    depth[0, iy, ix] = 0.0
+    for n in range(1, depth.shape[0]):
+        axial = start + step * (n - 0.5)
+        rho = density_at(density, from_i + axial * ray_i, from_j + axial * ray_j, from_k + axial * ray_k)
+        total += rho * step * stretch
+        depth[n, iy, ix] = total
+
+
+@numba.njit(error_model="numpy")
+def integral_at(integral, x, y):  # type: ignore[no-untyped-def]
+    """Bilinear value of the running integral of a fluence map at pixel-edge coordinates, clamped to its borders."""
+    ny, nx = integral.shape
+    x = min(max(x, 0.0), nx - 1.0)
+    y = min(max(y, 0.0), ny - 1.0)
+    i = min(int(x), nx - 2)
+    j = min(int(y), ny - 2)
+    u = x - i
+    v = y - j
+    return (integral[j, i] * (1 - u) + integral[j, i + 1] * u) * (1 - v) + (
+        integral[j + 1, i] * (1 - u) + integral[j + 1, i + 1] * u
+    ) * v
+
+
+@numba.njit(error_model="numpy")
+def depth_at(depth, u, v, w):  # type: ignore[no-untyped-def]
+    """Return the depth between the nodes of a fan at node coordinates along x, y and the axis."""
     nodes, ny, nx = depth.shape
+    u = min(max(u, 0.0), nx - 1.0)
+    v = min(max(v, 0.0), ny - 1.0)
+    w = min(max(w, 0.0), nodes - 1.0)
+    a = min(int(u), nx - 2)
+    b = min(int(v), ny - 2)
+    c = min(int(w), nodes - 2)
+    u -= a
+    v -= b
+    w -= c
+    low = (depth[c, b, a] * (1 - u) + depth[c, b, a + 1] * u) * (1 - v) + (
+        depth[c, b + 1, a] * (1 - u) + depth[c, b + 1, a + 1] * u
+    ) * v
+    high = (depth[c + 1, b, a] * (1 - u) + depth[c + 1, b, a + 1] * u) * (1 - v) + (
+        depth[c + 1, b + 1, a] * (1 - u) + depth[c + 1, b + 1, a + 1] * u
+    ) * v
+    return low * (1 - w) + high * w
+
+
+@numba.njit(error_model="numpy")
+def table_at(table, row, position):  # type: ignore[no-untyped-def]
+    """Return the linear interpolation in one row of a table at a position in steps, constant beyond its end."""
+    node = min(int(position), table.shape[1] - 2)
+    part = min(position - node, 1.0)
+    return table[row, node] * (1 - part) + table[row, node + 1] * part
+
+
+@numba.njit(error_model="numpy")
+def release_at(  # type: ignore[no-untyped-def]
+    k, j, i, rho, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step,
+    table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm,
+):  # fmt: skip
+    """Return energy released per mass (surface, deep mixture), electron fluence, and whether electrons reach here."""
+    rel_x = frame[0, 0] + frame[1, 0] * i - frame[2, 0]
+    rel_y = frame[0, 1] + frame[1, 1] * j - frame[2, 1]
+    rel_z = frame[0, 2] + frame[1, 2] * k - frame[2, 2]
+    axial = -(rel_x * frame[5, 0] + rel_y * frame[5, 1] + rel_z * frame[5, 2])
+    if axial <= 1.0:
+        return 0.0, 0.0, 0.0, False
+    scale = sad / axial
+    x = (rel_x * frame[3, 0] + rel_y * frame[3, 1] + rel_z * frame[3, 2]) * scale
+    y = (rel_x * frame[4, 0] + rel_y * frame[4, 1] + rel_z * frame[4, 2]) * scale
+    map_ny, map_nx = reach_mm.shape
+    column = min(max(math.floor((x - edge_x) / pixel), 0), map_nx - 1)
+    row = min(max(math.floor((y - edge_y) / pixel), 0), map_ny - 1)
+    beyond_x = max(edge_x - x, x - edge_x - pixel * map_nx, 0.0)
+    beyond_y = max(edge_y - y, y - edge_y - pixel * map_ny, 0.0)
+    away = (reach_mm[row, column] + beyond_x + beyond_y) / scale
+    if away > lung_margin_mm:
+        return 0.0, 0.0, 0.0, False
+    reached = away <= margin_mm or rho < 0.6
+    # The voxel's shadow on the isocentre plane, as a rectangle of the same variance along x and y.
+    wide_x = 0.0
+    wide_y = 0.0
+    for a in range(3):
+        tilt_x = frame[3, a] + frame[5, a] * x / sad
+        tilt_y = frame[4, a] + frame[5, a] * y / sad
+        wide_x += (frame[1, a] * tilt_x) ** 2
+        wide_y += (frame[1, a] * tilt_y) ** 2
+    wide_x = math.sqrt(wide_x) * scale
+    wide_y = math.sqrt(wide_y) * scale
+    low_x = (x - 0.5 * wide_x - edge_x) / pixel
+    high_x = (x + 0.5 * wide_x - edge_x) / pixel
+    low_y = (y - 0.5 * wide_y - edge_y) / pixel
+    high_y = (y + 0.5 * wide_y - edge_y) / pixel
+    fluence = (
+        integral_at(integral, high_x, high_y)
+        - integral_at(integral, low_x, high_y)
+        - integral_at(integral, high_x, low_y)
+        + integral_at(integral, low_x, low_y)
+    ) / ((high_x - low_x) * (high_y - low_y))
+    if fluence <= 1e-9:
+        return 0.0, 0.0, 0.0, reached
+    deep = depth_at(depth, (x - first_x) / pitch, (y - first_y) / pitch, (axial - start) / step)
+    fluence *= sad * sad / (rel_x * rel_x + rel_y * rel_y + rel_z * rel_z)
+    surface = 0.0
+    if contamination_mm > 0.0:
+        surface = fluence * math.exp(-deep / contamination_mm)
+    if softening.shape[1] > 1:
+        deep *= table_at(softening, 0, math.sqrt(x * x + y * y) / softening_step)
+    released = fluence * table_at(table, 0, deep / table_step)
+    mixed = table_at(table, 1, deep / table_step)
+    return released * (1.0 - mixed), released * mixed, surface, reached
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _trace(density, frame, sad, first_x, first_y, pitch, start, step, depth):  # type: ignore[no-untyped-def]
+    _, ny, nx = depth.shape
     for iy in range(ny):
         for ix in range(nx):
-            tan_x = (first_x + pitch * ix) / sad
-            tan_y = (first_y + pitch * iy) / sad
-            stretch = np.sqrt(1.0 + tan_x * tan_x + tan_y * tan_y)
-            ray_i = (tan_x * axes[0, 0] + tan_y * axes[1, 0] - axes[2, 0]) / spacing[0]
-            ray_j = (tan_x * axes[0, 1] + tan_y * axes[1, 1] - axes[2, 1]) / spacing[1]
-            ray_k = (tan_x * axes[0, 2] + tan_y * axes[1, 2] - axes[2, 2]) / spacing[2]
-            from_i = (source[0] - origin[0]) / spacing[0]
-            from_j = (source[1] - origin[1]) / spacing[1]
-            from_k = (source[2] - origin[2]) / spacing[2]
-            total = 0.0
-            depth[0, iy, ix] = 0.0
-            for n in range(1, nodes):
-                axial = start + step * (n - 0.5)
-                i = from_i + axial * ray_i
-                j = from_j + axial * ray_j
-                k = from_k + axial * ray_k
-                if -0.5 <= i <= ni - 0.5 and -0.5 <= j <= nj - 0.5 and -0.5 <= k <= nk - 0.5:
-                    i = min(max(i, 0.0), ni - 1.0)
-                    j = min(max(j, 0.0), nj - 1.0)
-                    k = min(max(k, 0.0), nk - 1.0)
-                    i0 = min(int(i), max(ni - 2, 0))
-                    j0 = min(int(j), max(nj - 2, 0))
-                    k0 = min(int(k), max(nk - 2, 0))
-                    i1 = min(i0 + 1, ni - 1)
-                    j1 = min(j0 + 1, nj - 1)
-                    k1 = min(k0 + 1, nk - 1)
-                    u = i - i0
-                    v = j - j0
-                    w = k - k0
-                    low = (density[k0, j0, i0] * (1 - u) + density[k0, j0, i1] * u) * (1 - v) + (
-                        density[k0, j1, i0] * (1 - u) + density[k0, j1, i1] * u
-                    ) * v
-                    high = (density[k1, j0, i0] * (1 - u) + density[k1, j0, i1] * u) * (1 - v) + (
-                        density[k1, j1, i0] * (1 - u) + density[k1, j1, i1] * u
-                    ) * v
-                    total += (low * (1 - w) + high * w) * step * stretch
-                depth[n, iy, ix] = total
+            trace_ray(density, frame, (first_x + pitch * ix) / sad, (first_y + pitch * iy) / sad, start, step, depth,
+                      iy, ix)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """A fan of rays before it is traced; the names are those of :class:`RayDepths`."""
+
+    first_mm: tuple[float, float]
+    pitch_mm: float
+    start_mm: float
+    step_mm: float
+    shape: tuple[int, int, int]
+
+
+def fan(
+    geometry: BeamGeometry,
+    grid: Grid,
+    x_range_mm: tuple[float, float],
+    y_range_mm: tuple[float, float],
+    pitch_mm: float,
+    step_mm: float,
+) -> Fan:
+    """Return the fan of rays that covers a rectangle of the isocentre plane, from the grid's near to its far corner."""
+    corners = np.stack(np.meshgrid(*zip(grid.lower_mm, grid.upper_mm, strict=True), indexing="ij"), axis=-1).reshape(
+        -1, 3
+    )
+    axial = geometry.project(corners)[2]
+    start = max(float(axial.min()), 1.0)
+    nodes = int(np.ceil((float(axial.max()) - start) / step_mm)) + 2
+    nx = int(np.ceil((x_range_mm[1] - x_range_mm[0]) / pitch_mm)) + 1
+    ny = int(np.ceil((y_range_mm[1] - y_range_mm[0]) / pitch_mm)) + 1
+    return Fan((x_range_mm[0], y_range_mm[0]), pitch_mm, start, step_mm, (nodes, ny, nx))
 
 
 def trace(
@@ -92,119 +245,29 @@ def trace(
     pitch_mm, step_mm
         Distance of rays in the isocentre plane and of nodes along the axis.
     """
-    corners = np.stack(np.meshgrid(*zip(grid.lower_mm, grid.upper_mm, strict=True), indexing="ij"), axis=-1).reshape(
-        -1, 3
-    )
-    axial = geometry.project(corners)[2]
-    start = max(float(axial.min()), 1.0)
-    nodes = int(np.ceil((float(axial.max()) - start) / step_mm)) + 2
-    nx = int(np.ceil((x_range_mm[1] - x_range_mm[0]) / pitch_mm)) + 1
-    ny = int(np.ceil((y_range_mm[1] - y_range_mm[0]) / pitch_mm)) + 1
-    depth = np.empty((nodes, ny, nx), dtype=np.float32)
-    _trace(
-        density, np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm), geometry.source_mm, geometry.axes,
-        geometry.sad_mm, x_range_mm[0], y_range_mm[0], pitch_mm, start, step_mm, depth,
-    )  # fmt: skip
-    return RayDepths((x_range_mm[0], y_range_mm[0]), pitch_mm, start, step_mm, depth)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _integral_at(integral, x, y):  # type: ignore[no-untyped-def]
-    """Bilinear value of the running integral of a fluence map at pixel-edge coordinates, clamped to its borders."""
-    ny, nx = integral.shape
-    x = min(max(x, 0.0), nx - 1.0)
-    y = min(max(y, 0.0), ny - 1.0)
-    i = min(int(x), nx - 2)
-    j = min(int(y), ny - 2)
-    u = x - i
-    v = y - j
-    return (integral[j, i] * (1 - u) + integral[j, i + 1] * u) * (1 - v) + (
-        integral[j + 1, i] * (1 - u) + integral[j + 1, i + 1] * u
-    ) * v
+    rays = fan(geometry, grid, x_range_mm, y_range_mm, pitch_mm, step_mm)
+    depth = np.empty(rays.shape, dtype=np.float32)
+    _trace(density, frame_of(geometry, grid), geometry.sad_mm, *rays.first_mm, pitch_mm, rays.start_mm, step_mm, depth)
+    return RayDepths(rays.first_mm, pitch_mm, rays.start_mm, step_mm, depth)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def release(  # type: ignore[no-untyped-def]
-    density, origin, spacing, source, axes, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y,
-    pitch, start, step, terma, hardening, table_step, softening, softening_step, contamination_mm, margin_mm,
-    lung_margin_mm, near, far, surface_dose, active,
+    density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step, table,
+    table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far, surface_dose, active,
 ):  # fmt: skip
     """Fill the energy released per mass, the dose of contaminating electrons and the mask of voxels in reach."""
     nk, nj, ni = density.shape
-    nodes, ny, nx = depth.shape
-    map_ny, map_nx = reach_mm.shape
     for k in range(nk):
         for j in range(nj):
             for i in range(ni):
-                rel_x = origin[0] + spacing[0] * i - source[0]
-                rel_y = origin[1] + spacing[1] * j - source[1]
-                rel_z = origin[2] + spacing[2] * k - source[2]
-                axial = -(rel_x * axes[2, 0] + rel_y * axes[2, 1] + rel_z * axes[2, 2])
-                if axial <= 1.0:
-                    continue
-                scale = sad / axial
-                x = (rel_x * axes[0, 0] + rel_y * axes[0, 1] + rel_z * axes[0, 2]) * scale
-                y = (rel_x * axes[1, 0] + rel_y * axes[1, 1] + rel_z * axes[1, 2]) * scale
-                column = min(max(int(np.floor((x - edge_x) / pixel)), 0), map_nx - 1)
-                row = min(max(int(np.floor((y - edge_y) / pixel)), 0), map_ny - 1)
-                beyond_x = max(edge_x - x, x - edge_x - pixel * map_nx, 0.0)
-                beyond_y = max(edge_y - y, y - edge_y - pixel * map_ny, 0.0)
-                away = (reach_mm[row, column] + beyond_x + beyond_y) / scale
-                if away > lung_margin_mm:
-                    continue
-                if away <= margin_mm or density[k, j, i] < 0.6:
-                    active[k, j, i] = True
-                # The voxel's shadow on the isocentre plane, as a rectangle of the same variance along x and y.
-                wide_x = 0.0
-                wide_y = 0.0
-                for a in range(3):
-                    tilt_x = axes[0, a] + axes[2, a] * x / sad
-                    tilt_y = axes[1, a] + axes[2, a] * y / sad
-                    wide_x += (spacing[a] * tilt_x) ** 2
-                    wide_y += (spacing[a] * tilt_y) ** 2
-                wide_x = np.sqrt(wide_x) * scale
-                wide_y = np.sqrt(wide_y) * scale
-                low_x = (x - 0.5 * wide_x - edge_x) / pixel
-                high_x = (x + 0.5 * wide_x - edge_x) / pixel
-                low_y = (y - 0.5 * wide_y - edge_y) / pixel
-                high_y = (y + 0.5 * wide_y - edge_y) / pixel
-                fluence = (
-                    _integral_at(integral, high_x, high_y)
-                    - _integral_at(integral, low_x, high_y)
-                    - _integral_at(integral, high_x, low_y)
-                    + _integral_at(integral, low_x, low_y)
-                ) / ((high_x - low_x) * (high_y - low_y))
-                if fluence <= 1e-9:
-                    continue
-                u = min(max((x - first_x) / pitch, 0.0), nx - 1.0)
-                v = min(max((y - first_y) / pitch, 0.0), ny - 1.0)
-                w = min(max((axial - start) / step, 0.0), nodes - 1.0)
-                a0 = min(int(u), nx - 2)
-                b0 = min(int(v), ny - 2)
-                c0 = min(int(w), nodes - 2)
-                u -= a0
-                v -= b0
-                w -= c0
-                low = (depth[c0, b0, a0] * (1 - u) + depth[c0, b0, a0 + 1] * u) * (1 - v) + (
-                    depth[c0, b0 + 1, a0] * (1 - u) + depth[c0, b0 + 1, a0 + 1] * u
-                ) * v
-                high = (depth[c0 + 1, b0, a0] * (1 - u) + depth[c0 + 1, b0, a0 + 1] * u) * (1 - v) + (
-                    depth[c0 + 1, b0 + 1, a0] * (1 - u) + depth[c0 + 1, b0 + 1, a0 + 1] * u
-                ) * v
-                deep = low * (1 - w) + high * w
-                distance_square = rel_x * rel_x + rel_y * rel_y + rel_z * rel_z
-                fluence *= sad * sad / distance_square
+                one, two, surface, reached = release_at(
+                    k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x,
+                    first_y, pitch, start, step, table, table_step, softening, softening_step, contamination_mm,
+                    margin_mm, lung_margin_mm,
+                )  # fmt: skip
+                near[k, j, i] = one
+                far[k, j, i] = two
+                active[k, j, i] = reached
                 if contamination_mm > 0.0:
-                    surface_dose[k, j, i] = fluence * np.exp(-deep / contamination_mm)
-                if softening.size > 1:
-                    position = np.sqrt(x * x + y * y) / softening_step
-                    node = min(int(position), softening.size - 2)
-                    part = min(position - node, 1.0)
-                    deep *= softening[node] * (1 - part) + softening[node + 1] * part
-                position = deep / table_step
-                node = min(int(position), terma.size - 2)
-                part = min(position - node, 1.0)
-                released = fluence * (terma[node] * (1 - part) + terma[node + 1] * part)
-                mixed = hardening[node] * (1 - part) + hardening[node + 1] * part
-                near[k, j, i] = released * (1.0 - mixed)
-                far[k, j, i] = released * mixed
+                    surface_dose[k, j, i] = surface

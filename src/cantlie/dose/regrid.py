@@ -62,24 +62,45 @@ def _mix(values, first, weights):  # type: ignore[no-untyped-def]
     return result
 
 
+@numba.njit(inline="always")
+def between(n, factor, count):  # type: ignore[no-untyped-def]
+    """Return the coarse voxels before and after the centre of fine voxel n, and the fraction of the way."""
+    z = min(max((n + 0.5) / factor - 0.5, 0.0), count - 1.0)
+    low = min(int(z), max(count - 2, 0))
+    return low, min(low + 1, count - 1), np.float32(z - low)
+
+
+@numba.njit(error_model="numpy")
+def block_mean(density, per_mass, fk, fj, fi, ck, cj, ci):  # type: ignore[no-untyped-def]
+    """Return the mean density of a block of voxels, and the mass-weighted mean of a value per mass in it.
+
+    The part of a block outside the grid counts as empty.
+    """
+    nk, nj, ni = density.shape
+    mass = np.float32(0.0)
+    value = np.float32(0.0)
+    for k in range(ck * fk, min((ck + 1) * fk, nk)):
+        for j in range(cj * fj, min((cj + 1) * fj, nj)):
+            for i in range(ci * fi, min((ci + 1) * fi, ni)):
+                rho = density[k, j, i]
+                mass += rho
+                value += rho * per_mass[k, j, i]
+    mean = np.float32(0.0)
+    if mass > np.float32(0.0):
+        mean = value / mass
+    return mass / np.float32(fk * fj * fi), mean
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def coarsen(density, per_mass, factors, mass, result):  # type: ignore[no-untyped-def]
     """Sum blocks of voxels into coarse ones: mean density, and the mass-weighted mean of a value per mass."""
-    nk, nj, ni = density.shape
-    mass[:] = 0.0
+    nk, nj, ni = mass.shape
     for k in range(nk):
         for j in range(nj):
             for i in range(ni):
-                c = (k // factors[0], j // factors[1], i // factors[2])
-                mass[c] += density[k, j, i]
-                result[c] += density[k, j, i] * per_mass[k, j, i]
-    block = factors[0] * factors[1] * factors[2]
-    for k in range(mass.shape[0]):
-        for j in range(mass.shape[1]):
-            for i in range(mass.shape[2]):
-                if mass[k, j, i] > 0.0:
-                    result[k, j, i] /= mass[k, j, i]
-                mass[k, j, i] /= block
+                mass[k, j, i], result[k, j, i] = block_mean(
+                    density, per_mass, factors[0], factors[1], factors[2], k, j, i
+                )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -89,15 +110,9 @@ def add_refined(coarse, factors, fine):  # type: ignore[no-untyped-def]
     ck, cj, ci = coarse.shape
     row = np.empty(ci, dtype=np.float32)
     for k in range(nk):
-        z = min(max((k + 0.5) / factors[0] - 0.5, 0.0), ck - 1.0)
-        k0 = min(int(z), max(ck - 2, 0))
-        k1 = min(k0 + 1, ck - 1)
-        w = np.float32(z - k0)
+        k0, k1, w = between(k, factors[0], ck)
         for j in range(nj):
-            y = min(max((j + 0.5) / factors[1] - 0.5, 0.0), cj - 1.0)
-            j0 = min(int(y), max(cj - 2, 0))
-            j1 = min(j0 + 1, cj - 1)
-            v = np.float32(y - j0)
+            j0, j1, v = between(j, factors[1], cj)
             a = (1 - w) * (1 - v)
             b = (1 - w) * v
             c = w * (1 - v)
@@ -105,8 +120,5 @@ def add_refined(coarse, factors, fine):  # type: ignore[no-untyped-def]
             for i in range(ci):
                 row[i] = a * coarse[k0, j0, i] + b * coarse[k0, j1, i] + c * coarse[k1, j0, i] + d * coarse[k1, j1, i]
             for i in range(ni):
-                x = min(max((i + 0.5) / factors[2] - 0.5, 0.0), ci - 1.0)
-                i0 = min(int(x), max(ci - 2, 0))
-                i1 = min(i0 + 1, ci - 1)
-                u = np.float32(x - i0)
+                i0, i1, u = between(i, factors[2], ci)
                 fine[k, j, i] += row[i0] * (1 - u) + row[i1] * u

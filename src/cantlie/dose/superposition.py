@@ -15,7 +15,7 @@ from cantlie.dose.attenuation import DEPTH_STEP_MM, terma
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import cones, further_cones
 from cantlie.dose.phantom import Phantom
-from cantlie.dose.rays import release, trace
+from cantlie.dose.rays import frame_of, release, trace
 from cantlie.dose.regrid import add_refined, coarsen
 from cantlie.dose.sweep import sweep
 from cantlie.machine.beam_model import BeamModel
@@ -77,6 +77,15 @@ def unit_dose(
     return total, surface if contaminated else None
 
 
+def release_tables(model: BeamModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return energy released and hardening against depth, shape (2, n), and relative attenuation off axis, (1, m)."""
+    table = terma(model)
+    softening = np.ones((1, 1))
+    if model.off_axis_attenuation:
+        softening = model.relative_attenuation(np.arange(0.0, 400.0, _SOFTENING_STEP_MM))[None, :]
+    return np.stack([table.gy_per_fluence, table.hardening]), softening
+
+
 class _Beam:
     """A field's fluence and rays, ready to say what energy it releases on any grid inside a patient."""
 
@@ -101,19 +110,15 @@ class _Beam:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         """Return energy released per mass (surface, deep mixture), electron fluence, voxels in electrons' reach."""
         model, rays = self.model, self.rays
-        table = terma(model)
-        softening = np.ones(1)
-        if model.off_axis_attenuation:
-            softening = model.relative_attenuation(np.arange(0.0, 400.0, _SOFTENING_STEP_MM))
+        tables, softening = release_tables(model)
         contaminated = model.electron_contamination > 0
         near, far = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
         surface = np.zeros(grid.shape if contaminated else (1, 1, 1), dtype=np.float32)
         active = np.zeros(grid.shape, dtype=np.bool_)
         release(
-            density, np.asarray(grid.origin_mm), np.asarray(grid.spacing_mm), self.geometry.source_mm,
-            self.geometry.axes, self.geometry.sad_mm, self.integral, *self.edge_mm, self.pixel_mm, self.reach_mm,
-            rays.depth_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm, rays.step_mm, table.gy_per_fluence,
-            table.hardening, DEPTH_STEP_MM, softening, _SOFTENING_STEP_MM,
+            density, frame_of(self.geometry, grid), self.geometry.sad_mm, self.integral, *self.edge_mm, self.pixel_mm,
+            self.reach_mm, rays.depth_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm, rays.step_mm, tables,
+            DEPTH_STEP_MM, softening, _SOFTENING_STEP_MM,
             model.electron_contamination_depth_mm if contaminated else 0.0, _ELECTRON_MARGIN_MM, _LUNG_MARGIN_MM,
             near, far, surface, active,
         )  # fmt: skip

@@ -10,6 +10,8 @@ water-equivalent length, the energy R of an exponential with rate a relaxes towa
 
 This is the recursive form of the collapsed cone (Ahnesjö 1989, doi:10.1118/1.596360), exact for piecewise constant
 ρ and S.
+
+What happens in one voxel (:func:`cross`) is compiled for the CPU and, by :mod:`cantlie.dose.cuda_kernels`, for a GPU.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from cantlie.dose.kernel import Cones
 GROUPS = 4
 """Directions are shared out to this many sums, always the same, so that results do not depend on the threads."""
 
-# Axis order (dominant axis first) of the arrays for each dominant axis of [k, j, i].
-_ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+"""Order of the axes, dominant axis first, for each dominant axis of [k, j, i]."""
 
 _F = np.float32
 
 
 @numba.njit(inline="always", fastmath=True)
-def _decay(x: Any) -> Any:
+def decay(x: Any) -> Any:
     """Return exp(-x) for x >= 0 in single precision, relative error below 2e-6 for x < 8, zero-like beyond 60."""
     y = min(x, _F(60.0)) * _F(0.0625)
     e = _F(1.0) - y * (
@@ -47,37 +49,44 @@ def _decay(x: Any) -> Any:
     return e * e
 
 
+@numba.njit(inline="always", fastmath=True)
+def cross(  # type: ignore[no-untyped-def]
+    rho, near, far, one, two, steps_one, steps_two, one_near, one_far, two_near, two_far, both_near, both_far,
+    per_length,
+):  # fmt: skip
+    """Return the energies of the two exponentials behind a voxel, and the energy deposited in it per volume.
+
+    ``one`` and ``two`` are the energies before it; its equations stand at the head of this module.
+    """
+    tiny = _F(1e-25)  # no denormal numbers
+    level = one_near * near + one_far * far
+    new_one = level + (one - level) * decay(steps_one * rho) + tiny
+    level = two_near * near + two_far * far
+    new_two = level + (two - level) * decay(steps_two * rho) + tiny
+    return new_one, new_two, per_length * (one - new_one + two - new_two) + (both_near * near + both_far * far) * rho
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _sweep_direction(  # type: ignore[no-untyped-def]
-    density, near, far, deposit, row_first, row_last, state_one, state_two, reverse, shift_p, shift_q, phase_p, phase_q,
-    length_mm, rate_one, rate_two, one_near, one_far, two_near, two_far, across, axial,
+    density, near, far, deposit, row_first, row_last, state_one, state_two, reverse, origins_p, origins_q, constants,
 ):  # fmt: skip
-    """Carry one direction through the arrays [n, p, q]; see the module's text."""
+    """Carry one direction through the arrays [n, p, q]; see the module's text and :class:`Lines`."""
     planes, rows, _ = density.shape
     state_one[:] = _F(0.0)
     state_two[:] = _F(0.0)
-    steps_one = _F(rate_one * length_mm)
-    steps_two = _F(rate_two * length_mm)
-    a_near = _F(one_near / rate_one)
-    a_far = _F(one_far / rate_one)
-    b_near = _F(two_near / rate_two)
-    b_far = _F(two_far / rate_two)
-    c_near = _F(one_near + two_near)
-    c_far = _F(one_far + two_far)
-    tiny = _F(1e-25)
-    per_length = _F(1.0 / length_mm)
+    (
+        steps_one, steps_two, one_near, one_far, two_near, two_far, both_near, both_far, per_length
+    ) = (
+        _F(constants[0]), _F(constants[1]), _F(constants[2]), _F(constants[3]), _F(constants[4]), _F(constants[5]),
+        _F(constants[6]), _F(constants[7]), _F(constants[8]),
+    )  # fmt: skip
+    across = constants[9:13]
+    axial = constants[13:17]
+    margin = (planes + 4) // 2
     for step in range(planes):
         n = planes - 1 - step if reverse else step
-        origin_p = (
-            (state_one.shape[0] - rows) // 2
-            - int(np.floor(step * shift_p + phase_p))
-            + (int(np.floor(0.5 * planes * shift_p)))
-        )
-        origin_q = (
-            (state_one.shape[1] - density.shape[2]) // 2
-            - int(np.floor(step * shift_q + phase_q))
-            + (int(np.floor(0.5 * planes * shift_q)))
-        )
+        origin_p = margin + origins_p[step]
+        origin_q = margin + origins_q[step]
         for p in range(rows):
             first = row_first[n, p]
             last = row_last[n, p]
@@ -95,19 +104,76 @@ def _sweep_direction(  # type: ignore[no-untyped-def]
             per_q = _F(across[3])
             deep_per_q = _F(axial[3])
             for q in range(last - first):
-                r = rho[q]
                 turned = max(_F(1.0) + (off + per_q * _F(q)) / (deep + deep_per_q * _F(q)), _F(0.0))
-                s = s_near[q] * turned
-                t = s_far[q] * turned
-                level = a_near * s + a_far * t
-                old_one = one[q]
-                new_one = level + (old_one - level) * _decay(steps_one * r) + tiny
+                new_one, new_two, deposited = cross(
+                    rho[q], s_near[q] * turned, s_far[q] * turned, one[q], two[q], steps_one, steps_two, one_near,
+                    one_far, two_near, two_far, both_near, both_far, per_length,
+                )  # fmt: skip
                 one[q] = new_one
-                level = b_near * s + b_far * t
-                old_two = two[q]
-                new_two = level + (old_two - level) * _decay(steps_two * r) + tiny
                 two[q] = new_two
-                out[q] += per_length * (old_one - new_one + old_two - new_two) + (c_near * s + c_far * t) * r
+                out[q] += deposited
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """The parallel lines of every direction through a grid, for whichever device follows them.
+
+    Parameters
+    ----------
+    axis
+        Dominant axis of each direction, an index into :data:`ORDERS`, shape (m,).
+    reverse
+        Whether the planes across that axis are passed from the last to the first, shape (m,).
+    origins
+        At each step the shift of the lines along the second and third axis, in voxels, shape (m, 2, most planes): voxel
+        (p, q) lies on line (p + origins[m, 0, step], q + origins[m, 1, step]).
+    constants
+        Shape (m, 17): decay per density of both exponentials over the length of a voxel; levels of the first for near
+        and far release, of the second, sum of the energies released into both; 1 / length; the linear functions of
+        [1, n, p, q] that are the distance off the axis (times the kernel's tilt) and that from the source.
+    """
+
+    axis: NDArray[np.int32]
+    reverse: NDArray[np.bool_]
+    origins: NDArray[np.int32]
+    constants: NDArray[np.float64]
+
+
+def lines(
+    cones: Cones,
+    beam_axes: NDArray[np.float64],
+    first_voxel_mm: NDArray[np.float64],
+    spacing_mm: tuple[float, float, float],
+    shape: tuple[int, ...],
+) -> Lines:
+    """Return the lines of all cones through a grid of a shape [k, j, i]; the other names are those of :func:`sweep`."""
+    components = (cones.directions @ beam_axes)[:, ::-1] / np.asarray(spacing_mm)[::-1]  # along [k, j, i], voxels/mm
+    axis = np.abs(components).argmax(axis=1)
+    order = np.array(ORDERS)[axis]
+    along, p, q = np.take_along_axis(components, order, axis=1).T
+    # Position across the axis (times the tilt of the kernel) and along it, as linear functions of [1, k, j, i].
+    steps = np.vstack([first_voxel_mm, np.diag(spacing_mm)[::-1]])
+    towards = np.cos(cones.azimuth_rad)[:, None] * beam_axes[0] + np.sin(cones.azimuth_rad)[:, None] * beam_axes[1]
+    across = cones.tilt[:, None] * (towards @ steps.T)
+    axial = np.broadcast_to(steps @ beam_axes[2], across.shape)
+    columns = np.hstack([np.zeros((axis.size, 1), dtype=np.intp), 1 + order])
+    length = 1.0 / np.abs(along)
+    rate, fraction = cones.rate_per_mm, cones.fraction
+    level = fraction / rate[:, None, :]  # [m, near or far, exponential]
+    constants = np.column_stack([
+        rate * length[:, None], level[:, :, 0], level[:, :, 1], fraction.sum(axis=2), 1.0 / length,
+        np.take_along_axis(across, columns, axis=1), np.take_along_axis(axial, columns, axis=1),
+    ])  # fmt: skip
+    planes = np.asarray(shape)[axis]
+    number = np.arange(axis.size)
+    step = np.arange(max(shape))
+    origins = np.empty((axis.size, 2, step.size), dtype=np.int32)
+    for side, (drift, stir) in enumerate(((p, 0.618034), (q, 0.754878))):
+        shift = drift / np.abs(along)
+        phase = (number * stir) % 1.0
+        middle = np.floor(0.5 * planes * shift)
+        origins[:, side] = (middle[:, None] - np.floor(step * shift[:, None] + phase[:, None])).astype(np.int32)
+    return Lines(axis.astype(np.int32), along < 0, origins, constants)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,58 +240,31 @@ def sweep(
     ndarray
         Energy per volume (the unit of ``near`` times g/cm³), shape (nk, nj, ni).
     """
-    components = (cones.directions @ beam_axes)[:, ::-1] / np.asarray(spacing_mm)[
-        ::-1
-    ]  # along [k, j, i], voxels per mm
-    dominant = np.abs(components).argmax(axis=1)
-    # Position across the axis (times the tilt of the kernel) and along it, as linear functions of [1, k, j, i].
-    steps = np.vstack([first_voxel_mm, np.diag(spacing_mm)[::-1]])
-    towards = np.cos(cones.azimuth_rad)[:, None] * beam_axes[0] + np.sin(cones.azimuth_rad)[:, None] * beam_axes[1]
-    across = cones.tilt[:, None] * (towards @ steps.T)
-    axial = steps @ beam_axes[2]
+    way = lines(cones, beam_axes, first_voxel_mm, spacing_mm, density.shape)
     total = np.zeros(density.shape, dtype=np.float32)
-    for axis, order in enumerate(_ORDERS):
-        members = np.flatnonzero(dominant == axis)
+    for axis, order in enumerate(ORDERS):
+        members = np.flatnonzero(way.axis == axis)
         if members.size == 0:
             continue
         layout = _layout(order, (density, near, far), active)
-        columns = [0, *(1 + a for a in order)]
-        tasks = [
-            _Task(cones, group, components[group][:, order], across[group][:, columns], axial[columns], layout)
-            for group in (members[start::GROUPS] for start in range(min(GROUPS, members.size)))
-        ]
+        groups = (members[start::GROUPS] for start in range(min(GROUPS, members.size)))
         inverse = np.argsort(order)
         with ThreadPoolExecutor(threads) as pool:
-            for part in pool.map(_run, tasks):
+            for part in pool.map(lambda group, held=layout: _run(way, group, held), groups):
                 total += part.transpose(inverse)
     return total
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """Directions with one dominant axis that share a sum."""
-
-    cones: Cones
-    members: NDArray[np.intp]
-    components: NDArray[np.float64]
-    across: NDArray[np.float64]
-    axial: NDArray[np.float64]
-    layout: _Layout
-
-
-def _run(task: _Task) -> NDArray[np.float32]:
-    layout = task.layout
+def _run(way: Lines, members: NDArray[np.intp], layout: _Layout) -> NDArray[np.float32]:
+    """Return what directions of one dominant axis deposit, in the layout's order of axes."""
     deposit = np.zeros_like(layout.density)
     planes, rows, columns = layout.density.shape
     shape = (rows + planes + 4, columns + planes + 4)
     state_one = np.zeros(shape, dtype=np.float32)
     state_two = np.zeros(shape, dtype=np.float32)
-    for m, (along, p, q), across in zip(task.members, task.components, task.across, strict=True):
-        (one_near, two_near), (one_far, two_far) = task.cones.fraction[m]
-        rate_one, rate_two = task.cones.rate_per_mm[m]
+    for m in members:
         _sweep_direction(
             layout.density, layout.near, layout.far, deposit, layout.row_first, layout.row_last, state_one, state_two,
-            bool(along < 0), p / abs(along), q / abs(along), (m * 0.618034) % 1.0, (m * 0.754878) % 1.0,
-            1.0 / abs(along), rate_one, rate_two, one_near, one_far, two_near, two_far, across, task.axial,
+            bool(way.reverse[m]), way.origins[m, 0], way.origins[m, 1], way.constants[m],
         )  # fmt: skip
     return deposit
