@@ -32,6 +32,15 @@ def plan(
     density_curve: DensityOption = None,
     aliases: AliasOption = None,
     fields: Annotated[int | None, typer.Option("--fields", min=1, max=15, help="Number of fields per plan.")] = None,
+    delivery: Annotated[
+        Literal["step-and-shoot", "vmat", "conformal", "field-in-field"] | None,
+        typer.Option("--delivery", help="How the dose is delivered; default: the protocol's."),
+    ] = None,
+    arcs: Annotated[int | None, typer.Option("--arcs", min=1, max=6, help="Number of VMAT arcs per plan.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", metavar="GTV", help="Lesion to treat, as GTV_4; repeat for several. Default: all."),
+    ] = None,
     split: Annotated[
         Literal["anatomy", "couinaud", "volume_equal", "lesion_aware"] | None,
         typer.Option("--split", help="How the liver is divided; default: the protocol's."),
@@ -74,6 +83,9 @@ def plan(
         density_curve=density_curve,
         aliases=aliases,
         fields=fields,
+        delivery=delivery,
+        arcs=arcs,
+        lesions=tuple(target or ()),
         split=split,
         junction=junction,
         junction_mm=junction_mm,

@@ -49,6 +49,8 @@ class Machine:
         Couch angles (IEC 61217) that are mechanically possible.
     arcs
         Whether the gantry may move while the beam is on.
+    min_mu_per_deg, max_mu_per_deg
+        Monitor units for each degree of the gantry between which an arc can be delivered.
     sources
         Where each value comes from.
     sha256
@@ -72,6 +74,8 @@ class Machine:
     couch_speed_deg_s: float
     couch_range_deg: tuple[float, float]
     arcs: bool
+    min_mu_per_deg: float = 0.1
+    max_mu_per_deg: float = 20.0
     sources: tuple[str, ...] = ()
     sha256: str = ""
 
@@ -176,6 +180,8 @@ def parse_machine(content: bytes, where: str) -> Machine:
         couch_speed_deg_s=root.number("couch_speed_deg_s", 0.1, 60),
         couch_range_deg=root.pair("couch_range_deg", -180, 180),
         arcs=root.flag("arcs"),
+        min_mu_per_deg=root.number("min_mu_per_deg", 0, 10, default=0.1),
+        max_mu_per_deg=root.number("max_mu_per_deg", 0.1, 1000, default=20.0),
         sources=root.texts("sources"),
         sha256=sha256_of_bytes(content),
     )
@@ -292,7 +298,10 @@ class _Table:
     def _is_number(self, value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
-    def number(self, key: str, low: float, high: float) -> float:
+    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
+        if default is not None and key not in self.values:
+            self.asked.add(key)
+            return default
         value = self._get(key)
         if not self._is_number(value) or not low <= value <= high:
             raise self.error(key, f"must be a number from {low:g} to {high:g}, not {value!r}")

@@ -14,17 +14,19 @@ from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.evaluation.metrics import metric_value
-from cantlie.machine.aperture import FluenceMap
+from cantlie.machine.aperture import Aperture, FluenceMap
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.fluence import pixel_centres, summed_fluence
 from cantlie.machine.machine import Machine
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import Rule
+from cantlie.plan.pieces import by_direction, pieces
 from cantlie.plan.problem import COURSE
 from cantlie.plan.request import GoalOutcome, PlanTarget
 from cantlie.plan.segments import Segments, aperture_of
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 
+ARC_STEP_DEG = 4.0
 PIXEL_MM = 2.0
 TAIL_MM = 60.0
 """How far beyond the jaws the fluence of extra-focal radiation is followed."""
@@ -66,13 +68,12 @@ def treatment_plan(
 
 
 def beam_fluence(beam: TreatmentBeam, machine: Machine, model: BeamModel) -> FluenceMap:
-    """Return the fluence of a static beam for one fraction."""
-    apertures, units = [], []
-    for first, second in zip(beam.control_points, beam.control_points[1:], strict=False):
-        mu = second.cumulative_mu - first.cumulative_mu
-        if mu > 0:
-            apertures.append(first.aperture)
-            units.append(mu)
+    """Return the fluence of a beam for one fraction, under the leaves of whatever direction it comes from."""
+    parts = pieces(beam, gantry_step_deg=360.0)
+    return _fluence([part.aperture for part in parts], [part.mu for part in parts], machine, model)
+
+
+def _fluence(apertures: Sequence[Aperture], units: Sequence[float], machine: Machine, model: BeamModel) -> FluenceMap:
     low_x = min(a.jaw_x_mm[0] for a in apertures) - TAIL_MM
     high_x = max(a.jaw_x_mm[1] for a in apertures) + TAIL_MM
     low_y = min(a.jaw_y_mm[0] for a in apertures) - TAIL_MM
@@ -83,6 +84,26 @@ def beam_fluence(beam: TreatmentBeam, machine: Machine, model: BeamModel) -> Flu
     )  # fmt: skip
 
 
+def beam_fields(
+    beam: TreatmentBeam, machine: Machine, model: BeamModel, arc_step_deg: float = ARC_STEP_DEG
+) -> list[Field]:
+    """Return what a beam delivers in one fraction: a static beam as one field, an arc as one for each direction.
+
+    Parameters
+    ----------
+    arc_step_deg
+        Parts of an arc up to this wide count as delivered from the direction in their middle.
+    """
+    if not beam.dynamic:
+        return [Field(beam.control_points[0].geometry, beam_fluence(beam, machine, model))]
+    fields = []
+    for geometry, parts in by_direction(beam, arc_step_deg):
+        fields.append(
+            Field(geometry, _fluence([part.aperture for part in parts], [part.mu for part in parts], machine, model))
+        )
+    return fields
+
+
 def plan_dose(
     plan: TreatmentPlan,
     density: Volume,
@@ -91,10 +112,8 @@ def plan_dose(
     grid: Grid,
     progress: Progress = silent,
 ) -> Volume:
-    """Return the collapsed-cone dose in Gy of a static plan, all its fractions."""
-    fields = [
-        Field(beam.control_points[0].geometry, beam_fluence(beam, machine, model)) for beam in plan.beams if beam.mu > 0
-    ]
+    """Return the collapsed-cone dose in Gy of a plan, all its fractions."""
+    fields = [field for beam in plan.beams if beam.mu > 0 for field in beam_fields(beam, machine, model)]
     per_fraction = collapsed_cone_dose(density, fields, model, grid=grid, progress=progress)
     return Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
 

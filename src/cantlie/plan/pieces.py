@@ -49,6 +49,32 @@ def pieces(
     return tuple(result)
 
 
+def by_direction(beam: TreatmentBeam, step_deg: float) -> list[tuple[BeamGeometry, list[Segment]]]:
+    """Return the pieces of a beam together with those that come from about the same direction.
+
+    Control points whose gantry angles span at most ``step_deg`` make up one direction: that in the middle of their
+    pieces, weighted by monitor units. Dose is linear in the fluence of a direction, so that each is calculated once.
+    """
+    groups: list[list[ControlPoint]] = []
+    for first, second in pairwise(beam.control_points):
+        if not groups or _turn_deg(groups[-1][0], second) > step_deg + 1e-6:
+            groups.append([first])
+        groups[-1].append(second)
+    result = []
+    for points in groups:
+        parts = pieces(replace(beam, control_points=tuple(points)), gantry_step_deg=step_deg)
+        whole = sum(part.mu for part in parts)
+        if whole <= 0:
+            continue
+        at = [
+            sum(getattr(part.geometry, name) * part.mu for part in parts) / whole
+            for name in ("gantry_deg", "collimator_deg", "couch_deg")
+        ]
+        geometry = replace(parts[0].geometry, gantry_deg=at[0], collimator_deg=at[1], couch_deg=at[2])
+        result.append((geometry, list(parts)))
+    return result
+
+
 def _turn_deg(first: ControlPoint, second: ControlPoint) -> float:
     a, b = first.geometry, second.geometry
     return max(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cantlie.plan.step_and_shoot import StepAndShoot
 from cantlie.plan.technique import Technique
+from cantlie.plan.vmat import Vmat
 
-_TECHNIQUES: dict[str, Technique] = {"step_and_shoot": StepAndShoot()}
+_TECHNIQUES: dict[str, Callable[[], Technique]] = {"step_and_shoot": StepAndShoot, "arc": Vmat}
 
 
 def technique_of(delivery: str) -> Technique:
-    """Return the technique for a protocol's ``technique.delivery``; what is not planned yet, as step-and-shoot."""
-    return _TECHNIQUES.get(delivery, _TECHNIQUES["step_and_shoot"])
+    """Return a technique for one run by a protocol's ``technique.delivery``: step-and-shoot for what is not planned."""
+    return _TECHNIQUES.get(delivery, StepAndShoot)()
 
 
 def is_planned(delivery: str) -> bool:

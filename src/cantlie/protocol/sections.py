@@ -193,6 +193,33 @@ class Split(Section):
         return self
 
 
+class Arc(Section):
+    """One arc: the gantry angles (IEC 61217) between which it turns, clockwise (growing angles) or back."""
+
+    start_deg: Degrees
+    stop_deg: Degrees
+    direction: Literal["CW", "CC"]
+    collimator_deg: Degrees = 0.0
+    couch_deg: Degrees = 0.0
+
+    @property
+    def turn_deg(self) -> float:
+        """How far the gantry turns; positive is clockwise. Equal angles mean a full turn."""
+        if self.direction == "CW":
+            return (self.stop_deg - self.start_deg) % 360.0 or 360.0
+        return -((self.start_deg - self.stop_deg) % 360.0 or 360.0)
+
+    @model_validator(mode="after")
+    def _does_not_pass_180(self) -> Self:
+        start = (self.start_deg + 180.0) % 360.0 - 180.0
+        low, high = sorted((start, start + self.turn_deg))
+        if self.start_deg == 180.0 and self.turn_deg < 0:
+            low, high = low + 360.0, high + 360.0
+        if low < -180.0 - 1e-9 or high > 180.0 + 1e-9:
+            raise fault("the arc passes 180 degrees, where no gantry gets through", "direction")
+        return self
+
+
 class Technique(Section):
     """How the dose is delivered."""
 
@@ -206,6 +233,8 @@ class Technique(Section):
     gantry_deg: tuple[Degrees, ...] = ()
     couch_deg: tuple[Degrees, ...] = ()
     collimator_deg: Degrees = 0.0
+    arcs: tuple[Arc, ...] = ()
+    arc_count: int = Field(default=1, ge=1, le=6)
     machine: str = "generic-6mv-mlci"
     beamlet_mm: Annotated[float, Field(ge=1, le=20)] = 5.0
     dose_grid_mm: tuple[Positive, Positive, Positive] = (4.0, 4.0, 4.0)

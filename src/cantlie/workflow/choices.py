@@ -1,7 +1,8 @@
-"""What a user changes of a protocol for one run: fields, junction, dividing plane, scheme."""
+"""What a user changes of a protocol for one run: delivery, fields, arcs, lesions, junction, dividing plane, scheme."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +12,21 @@ from cantlie.core.notes import Note
 from cantlie.protocol.schema import Protocol
 from cantlie.protocol.sections import Section
 
+DELIVERIES = {
+    "step-and-shoot": "step_and_shoot",
+    "vmat": "arc",
+    "conformal": "static",
+    "field-in-field": "field_in_field",
+}
+"""Names of the techniques on the command line, and in protocols."""
+
 
 def with_choices(
     protocol: Protocol,
     *,
+    delivery: str | None = None,
+    arcs: int | None = None,
+    lesions: Sequence[str] = (),
     fields: int | None = None,
     split: str | None = None,
     junction: str | None = None,
@@ -33,6 +45,11 @@ def with_choices(
     if scheme is not None:
         protocol = protocol.with_scheme(scheme)
         notes.append(_note(f"scheme {scheme} was chosen"))
+    if delivery is not None or arcs is not None:
+        protocol = _delivered_by(protocol, delivery, arcs, notes)
+    if lesions:
+        protocol = _of_lesions(protocol, lesions)
+        notes.append(_note(f"only {', '.join(lesions)} {'is' if len(lesions) == 1 else 'are'} treated, as chosen"))
     if fields is not None and fields != protocol.technique.fields:
         update: dict[str, Any] = {"fields": fields, "gantry_deg": (), "couch_deg": ()}
         least, most = protocol.technique.fields_least, protocol.technique.fields_most
@@ -66,6 +83,34 @@ def with_choices(
         option = " ".join(name for name, value in given.items() if value is not None)
         protocol = protocol.model_copy(update={"split": _changed(protocol.split, option, changes)})
     return protocol, tuple(notes)
+
+
+def _delivered_by(protocol: Protocol, delivery: str | None, arcs: int | None, notes: list[Note]) -> Protocol:
+    update: dict[str, Any] = {}
+    if delivery is not None:
+        if delivery not in DELIVERIES:
+            raise InputError(
+                f"{delivery!r} is no way of delivery", where="--delivery", remedy=f"choose {', '.join(DELIVERIES)}"
+            )
+        update["delivery"] = DELIVERIES[delivery]
+        notes.append(_note(f"delivery by {delivery} was chosen"))
+    if arcs is not None:
+        if update.get("delivery", protocol.technique.delivery) != "arc":
+            raise InputError("arcs belong to VMAT", where="--arcs", remedy="add --delivery vmat")
+        update |= {"arcs": (), "arc_count": arcs}
+        notes.append(_note(f"{arcs} arc{'s' * (arcs > 1)} were chosen" if arcs > 1 else "one arc was chosen"))
+    return protocol.model_copy(update={"technique": _changed(protocol.technique, "--delivery", update)})
+
+
+def _of_lesions(protocol: Protocol, lesions: Sequence[str]) -> Protocol:
+    """Return a protocol whose targets are made of some lesions only."""
+    if any(target.recipe not in ("structure", "gtv_union", "largest_gtv") for target in protocol.targets):
+        raise InputError(
+            "this protocol treats parts of the liver, not lesions", where="--target", remedy="leave out the option"
+        )
+    update = {"recipe": "structure", "structure": " + ".join(lesions)}
+    targets = tuple(_changed(target, "--target", update) for target in protocol.targets)
+    return protocol.model_copy(update={"targets": targets})
 
 
 def _note(message: str, level: Any = "info") -> Note:

@@ -23,6 +23,7 @@ from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.complexity import complexity
 from cantlie.plan.planner import plan_targets
 from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
+from cantlie.plan.techniques import is_planned
 from cantlie.protocol.checks import check_protocol
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
@@ -66,6 +67,9 @@ class PlanCase:
     density_curve: Path | None = None
     aliases: Path | None = None
     fields: int | None = None
+    delivery: str | None = None
+    arcs: int | None = None
+    lesions: tuple[str, ...] = ()
     split: str | None = None
     junction: str | None = None
     junction_mm: float | None = None
@@ -118,6 +122,9 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     check_device(request.device)
     protocol, choice_notes = with_choices(
         load_protocol(request.protocol),
+        delivery=request.delivery,
+        arcs=request.arcs,
+        lesions=request.lesions,
         fields=request.fields,
         split=request.split,
         junction=request.junction,
@@ -327,9 +334,9 @@ def _beyond_the_planner(protocol: Protocol, machine: Machine) -> list[Note]:
     """Return what the protocol asks of the delivery and this plan does otherwise."""
     technique = protocol.technique
     notes = []
-    if technique.delivery != "step_and_shoot":
+    if not is_planned(technique.delivery):
         asked = technique.delivery.replace("_", " ")
-        notes.append(Note(f"the protocol asks for {asked}; Cantlie plans step-and-shoot fields so far", "technique"))
+        notes.append(Note(f"the protocol asks for {asked}; Cantlie planned step-and-shoot fields instead", "technique"))
     if abs(technique.energy_mv - machine.energy_mv) > 0.05:
         message = f"the protocol asks for {technique.energy_mv:g} MV; {machine.id} has {machine.energy_mv:g} MV"
         notes.append(Note(message, "technique"))
