@@ -1,4 +1,4 @@
-"""Fluence optimisation: openings of all fields of all plans together, with penalties that tighten until rules hold."""
+"""Fluence optimisation: openings of all fields of all plans together, one vector with warm starts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cantlie.core.progress import Progress, silent
+from cantlie.core.progress import Progress, part, silent
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence_objectives import Smoothness
 from cantlie.plan.goals import Goal, tighten
 from cantlie.plan.problem import Problem
-from cantlie.plan.solver import minimise
+from cantlie.plan.request import History
+from cantlie.plan.solver import Minimum, minimise
 from cantlie.plan.voxels import PlanningVoxels
 
 Vector = NDArray[np.float64]
@@ -23,11 +24,16 @@ Openings = list[list[NDArray[np.float64]]]
 
 @dataclass(slots=True)
 class Log:
-    """What an optimisation went through: stage, value and time of every step."""
+    """What an optimisation went through: stage, value and time of every step, and some points of the DVHs.
+
+    ``points`` holds the number of a step and the metric of every rule after it, in the order of the goals.
+    """
 
     stages: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    points: list[tuple[int, tuple[float, ...]]] = field(default_factory=list)
+    rules: tuple[str, ...] = ()
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, stage: str, value: float) -> None:
@@ -35,6 +41,14 @@ class Log:
         self.stages.append(stage)
         self.values.append(value)
         self.seconds.append(time.perf_counter() - self.started)
+
+    def history(self) -> History:
+        """Return all that was noted."""
+        return History(
+            tuple(self.stages), np.asarray(self.values), np.asarray(self.seconds), self.rules,
+            np.array([at for at, _ in self.points], dtype=np.int64),
+            np.array([metrics for _, metrics in self.points]).reshape(len(self.points), len(self.rules)),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,69 +105,139 @@ class _Layout:
         return np.concatenate(first), np.concatenate(second)
 
 
-def optimise_fluence(
-    plans: Sequence[FieldSet],
-    problem: Problem,
-    goals: Sequence[Goal],
-    voxels: PlanningVoxels,
-    prescriptions_gy: Sequence[float],
-    *,
-    iterations: int,
-    start: Openings | None = None,
-    smoothness: float = 0.002,
-    log: Log | None = None,
-    progress: Progress = silent,
-) -> Openings:
-    """Return the fluence of all fields that serves the problem best.
+MORE_FOR_CONFLICTS = 2
+POINTS_EVERY = 10
+"""Steps from one look at the rules' metrics to the next."""
+
+
+class FluenceSolver:
+    """The fluence of all fields of all plans as one vector, and how it is made better from where it stands.
 
     Parameters
     ----------
     plans
         The fields of each plan.
     problem
-        Objectives on the doses; it holds the objectives of ``goals`` too, whose penalties are raised here.
+        Objectives on the doses.
+    goals
+        The rules' goals; their objectives are among those of the problem.
     prescriptions_gy
         Prescribed dose of each plan's target.
-    iterations
-        Steps altogether; a third of them before penalties are first looked at.
     start
         Fluence to start from (a warm start); by default the open fields that give each target its mean dose.
     smoothness
         Weight of the mean squared difference of neighbours, relative to the mean fluence.
     """
-    log = log if log is not None else Log()
-    layout = _Layout.of(plans)
-    x = layout.vector(start) if start is not None else _open_fields(layout, problem, voxels, prescriptions_gy)
-    scale = max(float(x.mean()), 1e-9)
-    smooth = Smoothness(*layout.neighbours(), smoothness, scale)
 
-    def function(z: Vector) -> tuple[float, Vector]:
-        openings = layout.openings(scale * z)
-        doses = [plan.dose_gy(fields) for plan, fields in zip(plans, openings, strict=True)]
-        value, dose_gradients = problem.evaluate(doses)
-        gradient = layout.vector([plan.opening_gradients(g) for plan, g in zip(plans, dose_gradients, strict=True)])
-        value += smooth.add_gradient(scale * z, gradient)
-        return value, scale * gradient
+    def __init__(
+        self,
+        plans: Sequence[FieldSet],
+        problem: Problem,
+        goals: Sequence[Goal],
+        voxels: PlanningVoxels,
+        prescriptions_gy: Sequence[float],
+        *,
+        start: Openings | None = None,
+        smoothness: float = 0.002,
+        log: Log | None = None,
+    ) -> None:
+        self.plans, self.problem, self.goals, self.voxels = plans, problem, goals, voxels
+        self.log = log if log is not None else Log()
+        self.log.rules = tuple(goal.rule.sentence() for goal in goals)
+        self._layout = _Layout.of(plans)
+        x = (
+            self._layout.vector(start)
+            if start is not None
+            else _open_fields(self._layout, problem, voxels, prescriptions_gy)
+        )
+        self._scale = max(float(x.mean()), 1e-9)
+        self._smooth = Smoothness(*self._layout.neighbours(), smoothness, self._scale)
+        self._doses: list[NDArray[np.float64]] = []
+        self.x: Vector = x / self._scale
+        """The fluence in units of its first mean."""
 
-    done = 0
+    @property
+    def openings(self) -> Openings:
+        """The fluence of every field of every plan."""
+        return self._layout.openings(self._scale * self.x)
 
-    def watch(step: int, value: float) -> None:
-        log.add("fluence", value)
-        progress(min((done + step) / iterations, 1.0), f"fluence, objective {value:.4g}")
+    def doses(self) -> list[NDArray[np.float64]]:
+        """Return the dose of every plan in the voxels."""
+        return [plan.dose_gy(fields) for plan, fields in zip(self.plans, self.openings, strict=True)]
 
+    def metrics(self, goals: Sequence[Goal] | None = None) -> list[float]:
+        """Return the metric of every goal."""
+        seen = self.problem.seen(self.doses())
+        return [goal.value(self.problem, self.voxels, seen) for goal in (self.goals if goals is None else goals)]
+
+    def unmet(self) -> list[Goal]:
+        """Return the goals whose rule does not hold in the optimiser's voxels."""
+        return [g for g, value in zip(self.goals, self.metrics(), strict=True) if not g.seen_rule.met(value)]
+
+    def improve(self, iterations: int, progress: Progress = silent, *, tolerance: float = 2e-4) -> Minimum:
+        """Lower the objective from where the fluence stands, for some steps or until it falls no more."""
+
+        def watch(step: int, value: float) -> None:
+            self.log.add("fluence", value)
+            words = f"fluence, objective {value:.4g}"
+            if step % POINTS_EVERY == 0:
+                seen = self.problem.seen(self._doses)
+                metrics = tuple(goal.value(self.problem, self.voxels, seen) for goal in self.goals)
+                self.log.points.append((len(self.log.values) - 1, metrics))
+                words += points_in_words(self.goals, metrics)
+            progress(min(step / iterations, 1.0), words)
+
+        result = minimise(self._function, self.x, iterations=iterations, tolerance=tolerance, watch=watch)
+        self.x = result.x
+        return result
+
+    def tighten(self) -> bool:
+        """Raise the penalties of rules that do not hold yet; say whether any was raised."""
+        return tighten(self.goals, self.problem, self.voxels, self.problem.seen(self.doses()))
+
+    def _function(self, z: Vector) -> tuple[float, Vector]:
+        openings = self._layout.openings(self._scale * z)
+        self._doses = [plan.dose_gy(fields) for plan, fields in zip(self.plans, openings, strict=True)]
+        value, dose_gradients = self.problem.evaluate(self._doses)
+        gradient = self._layout.vector(
+            [plan.opening_gradients(g) for plan, g in zip(self.plans, dose_gradients, strict=True)]
+        )
+        value += self._smooth.add_gradient(self._scale * z, gradient)
+        return value, self._scale * gradient
+
+
+def optimise_fluence(solver: FluenceSolver, iterations: int, progress: Progress = silent) -> None:
+    """Bring a fluence to where the rules hold as well as they can, then targets are uniform and organs are spared.
+
+    Parameters
+    ----------
+    solver
+        The fluence and its problem; the penalties of its goals are raised here.
+    iterations
+        Steps altogether, a third of them before penalties are first looked at; twice as many if rules remain unmet.
+    """
+    done, most = 0, iterations
     share = max(iterations // 3, 10)
-    z = x / scale
-    while done < iterations:
-        result = minimise(function, z, iterations=min(share, iterations - done), tolerance=2e-4, watch=watch)
-        z = result.x
+    while done < most:
+        steps = min(share, most - done)
+        result = solver.improve(steps, part(progress, done / most, (done + steps) / most))
         done += max(len(result.values) - 1, 5)
-        share = max(iterations // 6, 10)
-        openings = layout.openings(scale * z)
-        seen = problem.seen([plan.dose_gy(fields) for plan, fields in zip(plans, openings, strict=True)])
-        raised = tighten(goals, problem, voxels, seen)
-        if not raised and result.converged:
+        share = max(iterations // 12, 8)
+        raised = solver.tighten()
+        if done >= iterations and solver.unmet():
+            most = MORE_FOR_CONFLICTS * iterations  # rules that pull against each other take longer to come to rest
+        if not raised and result.converged and not solver.unmet():
             break
-    return layout.openings(scale * z)
+
+
+def points_in_words(goals: Sequence[Goal], metrics: Sequence[float]) -> str:
+    """Return the two rules that lie nearest to their limits, or beyond them, for the line of progress."""
+    order = sorted(
+        range(len(goals)),
+        key=lambda n: -goals[n].rule.excess(metrics[n]) / max(abs(goals[n].rule.limit), 1e-9),
+    )
+    words = [f"{goals[n].rule.structure} {goals[n].rule.metric} {metrics[n]:.3g} {goals[n].rule.unit}" for n in order]
+    return "".join(f", {word}" for word in dict.fromkeys(words[:2]))
 
 
 def _open_fields(

@@ -29,10 +29,26 @@ Dose = NDArray[np.float64]
 Weighted = SquaredOverdose | SquaredUnderdose | MaxDvh | MinDvh | MeanDeviation
 
 FIRST_PENALTY = 50.0
-MOST_PENALTY = 3e4
 PENALTY_STEP = 3.0
+TARGET_PRIORITY = 10
+"""Where the protocol says nothing else, what targets need comes after all limits of organs (priorities 1 to 9)."""
+MOST_PENALTY = 1e4
+MOST_PENALTY_OF_LIMITS = 1e5
+"""Penalties end somewhere, so that rules which contradict each other come to rest. Those of limits end so much higher
+that coverage gives way by nearly all that is missing."""
+HOT_SPOT_CC = 10.0
+"""A maximum is kept by the few cm³ beside the target, however large the organ is that they belong to."""
 MEAN_FACTOR = 20.0
 """A mean is one number, where other rules add up what many voxels exceed."""
+LEAST_PART = 0.25
+"""Part of a voxel that a structure fills at least for its dose to count for the structure's maximum."""
+LARGEST_BIAS = 0.3
+"""Most that a metric on the CT grid is taken to differ from that in the optimiser's voxels, as a share of its limit."""
+LEAST_RESERVE = 0.005
+"""Share of a limit that lies between it and where it is pressed to."""
+MOST_PRESS = 0.3
+MARGIN_LEFT = 0.5
+"""Share of the reserve that remains each time that the final dose has shown what a metric really is."""
 SPARING = 0.03
 """Weight of sparing, beside 1 for a uniform target. Against 0.01 the cord's maximum falls by 5 and 6 Gy and the right
 kidney's mean by 2 and 3 Gy on two livers; with 0.05 normal liver V30 comes to 49.5 % of 50 % in one of three."""
@@ -42,7 +58,8 @@ kidney's mean by 2 and 3 Gy on two livers; with 0.05 normal liver V30 comes to 4
 class Rule:
     """One limit that a protocol sets: on a structure's metric, in the course's dose or in that of one plan.
 
-    ``tolerance`` widens equality rules only; ``kind`` says what the rule is.
+    ``kind`` says what the rule is: ``constraint``, ``coverage`` or ``normalisation``. Among rules that contradict each
+    other those of a smaller ``priority`` hold.
     """
 
     structure: str
@@ -58,6 +75,16 @@ class Rule:
     def unit(self) -> str:
         """Unit of the limit."""
         return self.metric.unit
+
+    @property
+    def before_targets(self) -> bool:
+        """Whether the rule holds before what targets need."""
+        return self.priority < TARGET_PRIORITY
+
+    def sentence(self) -> str:
+        """Return the rule in words."""
+        scope = "" if self.scope == COURSE else f" in the plan of {self.scope}"
+        return f"{self.structure} {self.metric} {self.op} {self.limit:g} {self.unit}{scope}"
 
     def met(self, value: float, slack: float = 0.0) -> bool:
         """Say whether a value keeps the rule; ``slack`` widens the limit, a negative one narrows it."""
@@ -118,15 +145,18 @@ def rules_of_protocol(protocol: Protocol, targets: Sequence[PlanTarget], scheme:
         band = max(prescription.tolerance_percent, 0.1) / 100 * wanted
         for op, limit in (("<=", wanted + band), (">=", wanted - band)):
             rules.append(
-                Rule(target.name, prescription.metric, op, limit, scope, target.prescription_gy, "normalisation")
-            )
+                Rule(
+                    target.name, prescription.metric, op, limit, scope, target.prescription_gy, "normalisation",
+                    prescription.priority or TARGET_PRIORITY,
+                )
+            )  # fmt: skip
     for coverage in protocol.coverage:
         if coverage.target in by_name:
             target = by_name[coverage.target]
             rules.append(
                 Rule(
                     target.name, coverage.metric, ">=", coverage.volume_percent, target.name, target.prescription_gy,
-                    "coverage",
+                    "coverage", coverage.priority or TARGET_PRIORITY,
                 )
             )  # fmt: skip
     total = sum(target.prescription_gy for target in targets) if len(targets) == 1 else targets[0].prescription_gy
@@ -152,7 +182,9 @@ class Goal:
     """A rule together with the objective that works towards it, somewhat stricter than the rule.
 
     ``bias`` is what the metric is more in the delivered dose on the CT grid than in the optimiser's voxels; the
-    objective aims that much lower.
+    objective aims that much lower. ``press`` is how much further it aims beyond a limit because other objectives pull
+    the other way: with it the limit itself holds although penalties are finite (the method of multipliers; Nocedal and
+    Wright, Numerical Optimization, section 17.3).
     """
 
     rule: Rule
@@ -160,10 +192,11 @@ class Goal:
     volume_cc: float
     margin: float
     bias: float = 0.0
+    press: float = 0.0
 
     def value(self, problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> float:
         """Return the metric in the doses of the optimiser."""
-        volumes = voxels.volumes_cc[self.rule.structure]
+        volumes = volumes_that_count(self.rule, voxels)
         inside = volumes > 0
         dose = problem.scoped(self.rule.scope, seen_gy)
         return metric_value(self.rule.metric, dose[inside], volumes[inside], self.rule.prescription_gy)
@@ -178,22 +211,87 @@ class Goal:
         """The rule as it must hold in the optimiser's voxels."""
         return replace(self.rule, limit=self.rule.limit - self.bias)
 
+    def push(self, seen: float) -> None:
+        """Aim further beyond an organ's limit that does not hold, and less far beyond one that holds easily."""
+        if not self.rule.before_targets:
+            return
+        excess = self.seen_rule.excess(seen) + LEAST_RESERVE * abs(self.rule.limit)
+        most = MOST_PRESS * max(abs(self.rule.limit), 1.0)
+        before = self.press
+        self.press = float(np.clip(self.press + excess, 0.0, most))
+        if self.press != before:
+            self._aim()
+
     def learn(self, seen: float, delivered: float) -> None:
         """Take note of what the metric was in the optimiser's voxels and on the CT grid, both in the final dose."""
-        largest = 0.1 * max(abs(self.rule.limit), 1.0)
+        largest = LARGEST_BIAS * max(abs(self.rule.limit), 1.0)
         self.bias = float(np.clip(delivered - seen, -largest, largest))
+        self.margin *= MARGIN_LEFT
+        self._aim()
+
+    def relaxed(self, by: float) -> Goal:
+        """Return a goal of the same penalty for a limit that allows so much more, in the unit of the rule."""
+        limit = self.rule.limit + by if self.rule.op.startswith("<") else self.rule.limit - by
+        goal = replace(self, rule=replace(self.rule, limit=limit))
+        goal._aim()
+        return goal
+
+    def exactly(self) -> Goal:
+        """Return a goal of the same penalty that keeps nothing in reserve."""
+        goal = replace(self, margin=0.0)
+        goal._aim()
+        return goal
+
+    def harden(self) -> bool:
+        """Raise the penalty by a step; say whether it could still rise."""
+        most, step = MOST_PENALTY, PENALTY_STEP
+        if self.rule.before_targets:
+            most, step = MOST_PENALTY_OF_LIMITS, PENALTY_STEP**2
+        most *= self.emphasis
+        before = self.objective.weight
+        self.objective.weight = min(before * step, most)
+        return self.objective.weight > before
+
+    @property
+    def emphasis(self) -> float:
+        """What the penalty is multiplied by, for it to weigh as much as that of rules on whole volumes."""
+        metric = self.rule.metric
+        if metric.kind == "mean":
+            return MEAN_FACTOR
+        small_cc = metric.argument if metric.argument_unit == "cc" else metric.argument / 100 * self.volume_cc
+        hot = metric.kind == "max" or (metric.kind == "dose_at_volume" and small_cc <= HOT_SPOT_CC)
+        return max(self.volume_cc / HOT_SPOT_CC, 1.0) if hot and self.rule.op.startswith("<") else 1.0
+
+    def _aim(self) -> None:
+        towards = -self.press if self.rule.op.startswith("<") else self.press
+        aimed = replace(self.seen_rule, limit=self.seen_rule.limit + towards)
         self.objective = _objective(
-            self.seen_rule, self.objective.voxels, self.volume_cc, self.objective.scale_gy, self.margin,
+            aimed, self.objective.voxels, self.volume_cc, self.objective.scale_gy, self.margin,
             self.objective.weight,
         )  # fmt: skip
 
 
+def volumes_that_count(rule: Rule, voxels: PlanningVoxels) -> NDArray[np.float64]:
+    """Return the volume of a rule's structure in each voxel.
+
+    For a maximum, voxels count alike, and those that the structure barely touches do not count: their mean dose is
+    that of what lies beside it. What the maximum is on the CT grid the final dose tells.
+    """
+    volumes = voxels.volumes_cc[rule.structure]
+    if rule.metric.kind != "max":
+        return volumes
+    own = np.where(volumes >= LEAST_PART * voxels.grid.voxel_cc, np.minimum(volumes, voxels.grid.voxel_cc), 0.0)
+    return own if own.any() else volumes
+
+
 def goal_of_rule(rule: Rule, voxels: PlanningVoxels, scale_gy: float, margin: float) -> Goal:
     """Return the goal of a rule, with a share of its limit kept in reserve."""
-    chosen = voxels.of(rule.structure)
-    volume_cc = float(voxels.volumes_cc[rule.structure].sum())
-    penalty = FIRST_PENALTY * (MEAN_FACTOR if rule.metric.kind == "mean" else 1.0)
-    return Goal(rule, _objective(rule, chosen, volume_cc, scale_gy, margin, penalty), volume_cc, margin)
+    counted = volumes_that_count(rule, voxels)
+    chosen = VoxelSet.of_volumes(counted, rule.structure)
+    volume_cc = float(counted.sum())
+    goal = Goal(rule, _objective(rule, chosen, volume_cc, scale_gy, margin, FIRST_PENALTY), volume_cc, margin)
+    goal.objective.weight *= goal.emphasis
+    return goal
 
 
 def _objective(
@@ -293,7 +391,9 @@ def tighten(goals: Sequence[Goal], problem: Problem, voxels: PlanningVoxels, see
     raised = False
     for goal in goals:
         value = goal.value(problem, voxels, seen_gy)
-        if not goal.seen_rule.met(value, -1e-3 * abs(goal.rule.limit)) and goal.objective.weight < MOST_PENALTY:
-            goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
-            raised = True
+        met = goal.seen_rule.met(value, -1e-3 * abs(goal.rule.limit))
+        hardened = not met and goal.harden()
+        raised = raised or hardened
+        if not hardened and (not met or goal.press):
+            goal.push(value)
     return raised

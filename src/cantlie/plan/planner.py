@@ -15,14 +15,15 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.machine.aperture import FluenceMap
+from cantlie.plan.conflicts import conflicts_of, contradictions
 from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose
 from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
-from cantlie.plan.fluence import Log, Openings, optimise_fluence
-from cantlie.plan.goals import MOST_PENALTY, PENALTY_STEP, Goal, goal_of_rule, quality_terms
-from cantlie.plan.normalise import best_factors
+from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence
+from cantlie.plan.goals import Goal, goal_of_rule, quality_terms
+from cantlie.plan.normalise import best_factors, broken_by
 from cantlie.plan.problem import Problem
-from cantlie.plan.request import GoalOutcome, History, PlannedTarget, PlanningRequest, PlanningResult
+from cantlie.plan.request import GoalOutcome, PlannedTarget, PlanningRequest, PlanningResult
 from cantlie.plan.setup import Setup, prepare
 from cantlie.plan.technique import Shapes, Task, Technique
 from cantlie.plan.techniques import technique_of
@@ -41,9 +42,11 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     4. Collapsed-cone dose of the segments, before and after the refinement; what it finds more or less than the
        optimiser is added to the optimiser's dose, what metrics on the CT grid are more or less to the goals, and the
        segments are refined again until the rules hold in the delivered dose.
-    5. If a rule is still broken, the factors of the plans that break the rules least.
+    5. Factors of the plans: a prescribed isodose is brought to its volume, and if a rule is still broken, limits of
+       organs hold and coverage gives way.
 
-    Rules that contradict each other do not fail: each broken rule is a note that says by how much.
+    Rules that contradict each other do not fail: each broken rule is a row of the conflicts, which says by how much it
+    is broken at least and what relaxing the others would buy.
 
     Raises
     ------
@@ -58,17 +61,18 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         state = _State.of(request, setup)
         task = Task(request, setup.plans, setup.voxels, state.problem, state.goals, work.log)
     with work.timed("fluence"):
-        openings = optimise_fluence(
+        solver = FluenceSolver(
             setup.plans,
             state.problem,
             state.goals,
             setup.voxels,
             [target.prescription_gy for target in request.targets],
-            iterations=settings.fluence_iterations,
             log=work.log,
-            progress=part(progress, 0.2, 0.5),
         )
-        promised = state.metrics([plan.dose_gy(fields) for plan, fields in zip(setup.plans, openings, strict=True)])
+        optimise_fluence(solver, settings.fluence_iterations, part(progress, 0.2, 0.5))
+        openings = solver.openings
+        promised = state.metrics(solver.doses())
+        against = {setup.rules.index(state.goals[n].rule): row for n, row in contradictions(solver).items()}
     with work.timed("sequencing"):
         shapes = technique.first(task, openings, part(progress, 0.5, 0.55))
     with work.timed("final dose"):
@@ -78,9 +82,10 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
     with work.timed("final dose"):
         final = _deliver(technique, task, setup, shapes, part(progress, 0.75, 0.8))
+    with work.timed("evaluation"):
+        outcomes = _judged(request, setup, final, promised)
+    best = final, outcomes
     for number in range(settings.feedback_rounds):
-        with work.timed("evaluation"):
-            outcomes = _judged(request, setup, final, promised)
         if all(outcome.met for outcome in outcomes):
             break
         state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
@@ -92,15 +97,26 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         with work.timed("final dose"):
             step = part(progress, start + 0.1 / rounds, start + 0.2 / rounds)
             final = _deliver(technique, task, setup, shapes, step)
-    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels)
+        with work.timed("evaluation"):
+            outcomes = _judged(request, setup, final, promised)
+        best = min(best, (final, outcomes), key=lambda pair: broken_by(setup.rules, pair[1]))
+    final, outcomes = best
+    state.problem.offsets_gy = []
+    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels, [o.delivered for o in outcomes])
     if max(abs(factor - 1.0) for factor in factors) > 1e-6:
         with work.timed("final dose"):
-            scaled = technique.settable(final.shapes, request.machine, factors)
-            final = _deliver(technique, task, setup, scaled, silent)
-    with work.timed("evaluation"):
-        outcomes = _judged(request, setup, final, promised)
+            scaled = _deliver(
+                technique, task, setup, technique.settable(final.shapes, request.machine, factors), silent
+            )
+        with work.timed("evaluation"):
+            then = _judged(request, setup, scaled, promised)
+        if broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
+            final, outcomes = scaled, then
+        else:
+            factors = (1.0,) * len(factors)
     progress(1.0, "planned")
-    return _result(work, setup, openings, final, factors, outcomes)
+    conflicts = conflicts_of(outcomes, setup.rules, against)
+    return replace(_result(work, setup, openings, final, factors, outcomes), conflicts=conflicts)
 
 
 @dataclass(slots=True)
@@ -142,9 +158,12 @@ class _State:
         """Learn how every metric differs between voxels and CT grid, and work harder on rules that are broken."""
         for goal in self.goals:
             outcome = outcomes[self.setup.rules.index(goal.rule)]
-            goal.learn(goal.value(self.problem, self.setup.voxels, final_gy), outcome.delivered)
-            if not outcome.met:
-                goal.objective.weight = min(goal.objective.weight * PENALTY_STEP, MOST_PENALTY)
+            seen = goal.value(self.problem, self.setup.voxels, final_gy)
+            goal.learn(seen, outcome.delivered)
+            if outcome.met and not goal.press:
+                continue
+            if outcome.met or not goal.harden():
+                goal.push(seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +238,7 @@ def _result(
     ):
         own = tuple(note for note in notes if note.where == target.name)
         planned.append(PlannedTarget(target, replace(treatment, notes=own), dose, _fluence_maps(plan, fields), factor))
-    history = History(tuple(work.log.stages), np.asarray(work.log.values), np.asarray(work.log.seconds))
-    return PlanningResult(tuple(planned), outcomes, history, work.seconds, tuple(notes))
+    return PlanningResult(tuple(planned), outcomes, work.log.history(), work.seconds, tuple(notes))
 
 
 def _fluence_maps(plan: FieldSet, openings: Sequence[NDArray[np.float64]]) -> tuple[FluenceMap, ...]:

@@ -25,7 +25,7 @@ class PlannerSettings:
     Parameters
     ----------
     voxel_mm
-        Spacing of the voxels that the optimiser sees.
+        Spacing of the voxels that the optimiser sees; None takes 2.5 to 5 mm, finer for smaller targets.
     max_voxels
         Most voxels that the optimiser sees; beyond, those far from the targets are thinned out first.
     beamlet_mm
@@ -44,7 +44,7 @@ class PlannerSettings:
         Of the choice of the voxels that are left out.
     """
 
-    voxel_mm: float = 5.0
+    voxel_mm: float | None = None
     max_voxels: int = 30000
     beamlet_mm: float | None = None
     dose_grid_mm: tuple[float, float, float] | None = None
@@ -189,13 +189,94 @@ class GoalOutcome:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What relaxing one rule would buy for another.
+
+    Parameters
+    ----------
+    structure, metric, op, limit, unit, scope
+        The rule to be relaxed.
+    relaxed_to
+        The limit that was tried instead.
+    best
+        What the broken rule's metric would then be, in its own unit.
+    gain
+        By how much that is better than without relaxing; positive is better.
+    """
+
+    structure: str
+    metric: str
+    op: str
+    limit: float
+    unit: str
+    scope: str
+    relaxed_to: float
+    best: float
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A rule that does not hold beside the others.
+
+    Parameters
+    ----------
+    structure, metric, op, limit, unit, scope, priority
+        The rule.
+    kind
+        ``contradiction`` where not even the fluence can hold it, ``delivery`` where only the segments cannot.
+    best
+        What the fluence reaches while the rules before it hold: the least violation.
+    delivered
+        What the segments deliver.
+    opposed_by
+        The rules that stand against it, and what relaxing each would buy, verified by solving again.
+    """
+
+    structure: str
+    metric: str
+    op: str
+    limit: float
+    unit: str
+    scope: str
+    priority: int
+    kind: str
+    best: float
+    delivered: float
+    opposed_by: tuple[Trade, ...] = ()
+
+    @property
+    def least_violation(self) -> float:
+        """By how much the rule is missed at least, in its unit; not positive when the fluence holds it."""
+        return self.best - self.limit if self.op.startswith("<") else self.limit - self.best
+
+    def sentence(self) -> str:
+        """Return the conflict in one line."""
+        rule = f"{self.structure} {self.metric} {self.op} {self.limit:g} {self.unit}"
+        if self.kind == "delivery":
+            return f"{rule} holds in the fluence ({self.best:.4g}) but not in the segments ({self.delivered:.4g})"
+        trades = "; ".join(
+            f"{t.structure} {t.metric} {t.op} {t.relaxed_to:g} instead of {t.limit:g} {t.unit} would give {t.best:.4g}"
+            for t in self.opposed_by
+        )
+        against = f" ({trades})" if trades else ""
+        return f"{rule} cannot hold beside the other rules: at best {self.best:.4g} {self.unit}{against}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """The course of an optimisation: the stage, and the objective's value after each step, shapes (steps,)."""
+    """The course of an optimisation: the stage, and the objective's value after each step, shapes (steps,).
+
+    ``points`` are the metrics of the rules named in ``rules`` after some of the steps, whose numbers are ``at``.
+    """
 
     stage: tuple[str, ...]
     objective: NDArray[np.float64]
     seconds: NDArray[np.float64]
+    rules: tuple[str, ...] = ()
+    at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,13 +304,17 @@ class PlannedTarget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanningResult:
-    """The plans of a course, their doses, and how well each rule of the protocol is kept in the delivered dose."""
+    """The plans of a course, their doses, and how well each rule of the protocol is kept in the delivered dose.
+
+    ``conflicts`` has a row for every rule that is broken: at best, delivered, and what stands against it.
+    """
 
     plans: tuple[PlannedTarget, ...]
     outcomes: tuple[GoalOutcome, ...]
     history: History
     seconds: dict[str, float]
     notes: tuple[Note, ...] = field(default=())
+    conflicts: tuple[Conflict, ...] = ()
 
     @property
     def total_dose(self) -> Volume:

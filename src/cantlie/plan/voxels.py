@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,12 @@ from cantlie.core.grid import Grid
 from cantlie.plan.objectives import VoxelSet
 
 Fractions = NDArray[np.float32]
+
+FINEST_MM = 2.5
+COARSEST_MM = 5.0
+BODY_SHARE = 0.125
+MOST_BESIDE = 0.75
+"""Most of all voxels that lie in the targets or within 10 mm of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +62,20 @@ class PlanningVoxels:
         return name in self.volumes_cc and bool((self.volumes_cc[name] > 0).any())
 
 
+def fitting_voxel_mm(target_cc: Iterable[float], max_voxels: int) -> float:
+    """Return the finest spacing in mm at which targets and 10 mm around them fill about half of the voxels.
+
+    Parameters
+    ----------
+    target_cc
+        Volume of each target, taken for a ball.
+    """
+    radii_mm = 10.0 * np.cbrt(0.75 / np.pi * np.asarray(list(target_cc)))
+    around_mm3 = float(np.sum(4.0 / 3.0 * np.pi * (radii_mm + 10.0) ** 3))
+    finest = (around_mm3 / (0.5 * max_voxels)) ** (1 / 3)
+    return float(np.clip(np.ceil(2.0 * finest) / 2.0, FINEST_MM, COARSEST_MM))
+
+
 def coarse_fractions(fractions: Fractions, source: Grid, target: Grid) -> Fractions:
     """Return the share of each voxel of another grid that lies in a region, conserving its volume exactly.
 
@@ -94,16 +114,16 @@ def planning_voxels(
     body: str,
     targets: tuple[str, ...],
     organs: tuple[str, ...],
-    voxel_mm: float,
+    voxel_mm: float | None,
     max_voxels: int,
     reach_mm: float = 60.0,
 ) -> PlanningVoxels:
     """Choose the voxels that the optimiser sees.
 
-    All voxels of targets and within 10 mm of them, and of the organs within ``reach_mm`` of a target, are of full
-    interest; other body tissue is represented by one voxel in 8. If more than ``max_voxels`` remain, everything is
-    thinned by the same factor. Thinning follows a fixed lattice, so that what is kept is evenly spread, and each kept
-    voxel's volume grows by the factor that it was thinned by.
+    All voxels of targets and within 10 mm of them are of full interest, then those of the organs within ``reach_mm`` of
+    a target; other body tissue is represented by one voxel in 8 of theirs. If more than ``max_voxels`` would remain,
+    what is further away is thinned first. Thinning follows a fixed lattice, so that what is kept is evenly spread, and
+    each kept voxel's volume grows by the factor that it was thinned by.
 
     Parameters
     ----------
@@ -111,6 +131,8 @@ def planning_voxels(
         The CT grid and the masks on it, by name.
     body, targets, organs
         Names of the body, the targets, and the structures that have goals.
+    voxel_mm
+        Spacing of the coarse grid; None takes the finest that suits the targets (`fitting_voxel_mm`).
     reach_mm
         How far from the targets' planes along z voxels are kept at all.
 
@@ -129,6 +151,8 @@ def planning_voxels(
     body_box = _box_of(source, regions[body])
     low = np.maximum([body_box[0][0], body_box[0][1], z[0] - reach_mm], lower)
     high = np.minimum([body_box[1][0], body_box[1][1], z[-1] + reach_mm], upper)
+    if voxel_mm is None:
+        voxel_mm = fitting_voxel_mm([float(regions[name].sum()) * source.voxel_cc for name in targets], max_voxels)
     cropped, slices = source.crop(low + 1e-3, high - 1e-3)
     grid = cropped.resampled((voxel_mm, voxel_mm, voxel_mm))
     coarse = {
@@ -137,19 +161,23 @@ def planning_voxels(
     }
     distance = {name: _distance_mm(coarse[name] >= 0.5, voxel_mm) for name in targets}
     near = np.minimum.reduce(list(distance.values()))
-    interest = near <= 10.0
-    for name in organs:
-        interest |= (coarse[name] > 0) & (near <= reach_mm)
     inside = coarse[body] > 0.5
     for name in (*targets, *organs):
         inside |= coarse[name] > 0
-    total = np.count_nonzero(interest & inside) + np.count_nonzero(inside & ~interest) / 8
-    factor = max(1.0, total / max_voxels)
+    beside = inside & (near <= 10.0)
+    organ = np.zeros_like(inside)
+    for name in organs:
+        organ |= (coarse[name] > 0) & (near <= reach_mm)
+    organ &= ~beside
+    near_by = int(np.count_nonzero(beside))
+    rest = np.count_nonzero(organ) + BODY_SHARE * np.count_nonzero(inside & ~beside & ~organ)
+    thick = min(1.0, MOST_BESIDE * max_voxels / near_by)
+    thin = min(thick, (max_voxels - thick * near_by) / max(rest, 1.0))
+    share = np.where(beside, thick, np.where(organ, thin, BODY_SHARE * thin))
     k, j, i = np.indices(grid.shape, sparse=True)
     # Additive lattice with the plastic-number ratios: evenly spread in three dimensions at every density
     # (Roberts 2018, the R3 sequence).
     phase = (0.5 + 0.8191725134 * i + 0.6710436067 * j + 0.5497004779 * k) % 1.0
-    share = np.where(interest, 1.0 / factor, 1.0 / (8 * factor))
     keep = inside & (phase < share)
     index = np.flatnonzero(keep)
     counts = grid.voxel_cc / share[keep]

@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Degrees = Annotated[float, Field(ge=0, lt=360)]
+Priority = Annotated[int, Field(ge=1, le=9)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Operator = Literal["<=", "<", ">=", ">"]
 TargetRecipe = Literal["right_half_liver", "left_half_liver", "whole_liver", "gtv_union", "largest_gtv", "structure"]
@@ -269,6 +270,7 @@ class Prescription(Section):
     normalise_percent: Annotated[float, Field(gt=0, le=200)] = 100.0
     normalise_dose: Literal["plan", "course"] = "plan"
     tolerance_percent: NotNegative = 2.0
+    priority: Priority | None = None
     total_least_gy: Positive | None = None
     total_most_gy: Positive | None = None
 
@@ -332,6 +334,7 @@ class Coverage(Section):
     isodose_least_percent: Annotated[float, Field(gt=0, le=150)] | None = None
     isodose_most_percent: Annotated[float, Field(gt=0, le=150)] | None = None
     scope: Literal["plan", "course"] = "plan"
+    priority: Priority | None = None
     wording: str = ""
 
     @property
@@ -350,7 +353,7 @@ class Constraint(Section):
     limit: NotNegative
     unit: Literal["Gy", "%", "cc"]
     scope: str = "course"
-    priority: int = Field(default=1, ge=1, le=9)
+    priority: Priority = 1
     wording: str = ""
 
     @property

@@ -1,0 +1,128 @@
+"""Rules that contradict each other: the least violation, and what relaxing each of the others would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cantlie.core.progress import Progress, part, silent
+from cantlie.plan.fluence import FluenceSolver, Log
+from cantlie.plan.goals import Goal, Rule
+from cantlie.plan.objectives import value
+from cantlie.plan.request import Conflict, GoalOutcome, Trade
+
+SETTLING_STEPS = 60
+RELAXED_STEPS = 40
+MOST_OPPONENTS = 4
+LEAST_GAIN = 0.02
+"""Share of what is missing that relaxing a rule must bring for it to count as opposed; less is noise of the solver."""
+
+
+def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[int, tuple[float, tuple[Trade, ...]]]:
+    """Return the rules that the best fluence cannot hold, by the position of their goal.
+
+    The fluence first settles with nothing kept in reserve. Then each rule that pulls the other way (the largest forces,
+    which are the multipliers of the limits) is relaxed by a step, the fluence is solved again from where it stands, and
+    what the broken rule gains is noted.
+
+    Returns
+    -------
+    dict
+        To each broken rule's goal the metric at best and the trades, the most worth first.
+    """
+    if not solver.unmet():
+        return {}
+    exact = [goal.exactly() for goal in solver.goals]
+    settled = _copy(solver, exact)
+    for _ in range(3):
+        settled.improve(SETTLING_STEPS // 3, part(progress, 0.0, 0.2))
+        settled.tighten()
+    metrics = settled.metrics()
+    broken = [n for n, goal in enumerate(exact) if not goal.seen_rule.met(metrics[n], 1e-3 * abs(goal.rule.limit))]
+    if not broken:
+        return {}
+    doses = settled.problem.seen(settled.doses())
+    forces = {
+        n: value(goal.objective, settled.problem.scoped(goal.scope, doses)) * (1.0 + 100.0 * (goal.press > 0))
+        for n, goal in enumerate(exact)
+        if n not in broken and goal.rule.kind != "normalisation"
+    }
+    opponents = [n for n in sorted(forces, key=lambda n: -forces[n]) if forces[n] > 0][:MOST_OPPONENTS]
+    opponents += [n for n in broken if exact[n].rule.before_targets]
+    baseline = _copy(settled, exact)
+    baseline.improve(RELAXED_STEPS, part(progress, 0.2, 0.3))
+    at_rest = baseline.metrics()
+    trades: dict[int, list[Trade]] = {n: [] for n in broken}
+    for number, opponent in enumerate(dict.fromkeys(opponents)):
+        step = relaxation(exact[opponent].rule)
+        relaxed = [goal.relaxed(step) if n == opponent else goal for n, goal in enumerate(exact)]
+        trial = _copy(settled, relaxed)
+        trial.improve(
+            RELAXED_STEPS,
+            part(progress, 0.3 + 0.7 * number / len(opponents), 0.3 + 0.7 * (number + 1) / len(opponents)),
+        )
+        then = trial.metrics(exact)
+        for n in broken:
+            if n == opponent:
+                continue
+            missing = exact[n].seen_rule.excess(at_rest[n])
+            gain = missing - exact[n].seen_rule.excess(then[n])
+            if gain > LEAST_GAIN * abs(missing):
+                trades[n].append(_trade(exact[opponent].rule, relaxed[opponent].rule.limit, then[n], gain))
+    return {n: (at_rest[n], tuple(sorted(trades[n], key=lambda trade: -trade.gain))) for n in broken}
+
+
+def relaxation(rule: Rule) -> float:
+    """Return the step by which a rule is relaxed on trial: 1 Gy, 1 % of volume or dose, or a twentieth of a volume."""
+    return 1.0 if rule.unit in ("Gy", "%") else round(max(0.05 * rule.limit, 1.0), 1)
+
+
+def conflicts_of(
+    outcomes: Sequence[GoalOutcome],
+    rules: Sequence[Rule],
+    found: dict[int, tuple[float, tuple[Trade, ...]]],
+) -> tuple[Conflict, ...]:
+    """Return every rule that is broken in the delivered dose, or that the fluence could not hold.
+
+    Parameters
+    ----------
+    outcomes, rules
+        What became of every rule, in the same order.
+    found
+        The contradictions in the fluence by the position of their rule.
+    """
+    rows = []
+    for position, (outcome, rule) in enumerate(zip(outcomes, rules, strict=True)):
+        if outcome.met:
+            continue
+        best, trades = found.get(position, (outcome.promised, ()))
+        kind = "contradiction" if position in found else "delivery"
+        rows.append(
+            Conflict(
+                outcome.structure, outcome.metric, outcome.op, outcome.limit, outcome.unit, outcome.scope,
+                rule.priority, kind, best, outcome.delivered, trades,
+            )
+        )  # fmt: skip
+    return tuple(sorted(rows, key=lambda row: (row.priority, row.structure)))
+
+
+def _trade(rule: Rule, relaxed_to: float, best: float, gain: float) -> Trade:
+    return Trade(
+        rule.structure, str(rule.metric), rule.op, rule.limit, rule.unit, rule.scope, relaxed_to, float(best),
+        float(gain),
+    )  # fmt: skip
+
+
+def _copy(solver: FluenceSolver, goals: Sequence[Goal]) -> FluenceSolver:
+    """Return a solver of the same problem with other goals, that starts where this one stands."""
+    own = {id(goal) for goal in solver.goals}
+    terms = [*goals, *(term for term in solver.problem.terms if id(term) not in own)]
+    return FluenceSolver(
+        solver.plans,
+        replace(solver.problem, terms=terms),
+        goals,
+        solver.voxels,
+        [1.0] * len(solver.plans),
+        start=solver.openings,
+        log=Log(),
+    )
