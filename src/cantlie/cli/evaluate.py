@@ -28,14 +28,28 @@ def evaluate(
     dose: Annotated[
         list[Path] | None, typer.Option("--dose", metavar="RD.dcm", help="RTDOSE outside the case; may be repeated.")
     ] = None,
+    plan: Annotated[
+        list[Path] | None, typer.Option("--plan", metavar="RP.dcm", help="RTPLAN outside the case; may be repeated.")
+    ] = None,
+    fractions: Annotated[
+        list[int] | None,
+        typer.Option("--fractions", min=1, max=100, help="Fractions of each dose in order, where no RTPLAN says them."),
+    ] = None,
+    scheme: Annotated[str | None, typer.Option("--scheme", help="Prescription scheme of the protocol.")] = None,
     out: OutOption = None,
     aliases: AliasOption = None,
     series: SeriesOption = None,
     structure_set: StructureSetOption = None,
     patient: PatientOption = None,
+    label: Annotated[
+        str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol."""
+    """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol.
+
+    Several plans are summed, each with its own fractions, as physical dose and as EQD2.
+    """
     from cantlie.cli.planning import show_constraints
     from cantlie.workflow.evaluate_case import EvaluateCase, evaluate_case
 
@@ -44,10 +58,14 @@ def evaluate(
         protocol=protocol,
         out=out or default_out(f"evaluate-{case.stem if case.is_file() else case.resolve().name}"),
         doses=tuple(dose or ()),
+        plans=tuple(plan or ()),
+        fractions=tuple(fractions or ()),
+        scheme=scheme,
         aliases=aliases,
         series=series,
         structure_set=structure_set,
         patient=patient,
+        label=label,
     )
     with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
         dosimetry = evaluate_case(request, progress)
@@ -56,6 +74,6 @@ def evaluate(
         say_json(results)
     else:
         show_constraints(results)
-        say(f"\nResults: {request.out / 'results.json'} (and dvh.csv). Research use only.")
+        say(f"\nReport: {request.out / 'report.html'} (and report.pdf, results.json, dvh.csv). Research use only.")
     if not dosimetry.all_met:
         raise typer.Exit(1)

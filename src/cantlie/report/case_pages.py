@@ -161,6 +161,7 @@ def _summary(report: CaseReport) -> list[Block]:
     tiles += [
         Tile(f"MU, plan {plan.label}", f"{plan.mu:.0f}", "", f"{plan.segments} segments per fraction")
         for plan in report.plans[:2]
+        if plan.beams
     ]
     if report.ntcp:
         first = report.ntcp[0]
@@ -331,6 +332,8 @@ def _quality(report: CaseReport) -> Section:
 def _beams(report: CaseReport) -> Section:
     blocks: list[Block] = []
     for plan in report.plans:
+        if not plan.beams:
+            continue
         blocks.append(Subheading(f"Plan {plan.label}"))
         x, y, z = plan.isocentre_mm
         facts: list[tuple[str, object]] = [

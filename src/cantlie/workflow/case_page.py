@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from cantlie.plan.delivery import beam_fluence
 from cantlie.plan.request import GoalOutcome, PlannedTarget
 from cantlie.plan.treatment import TreatmentBeam
 from cantlie.protocol.schema import Protocol
+from cantlie.radiobiology.model import Estimate
 from cantlie.report.case_report import (
     BeamRow,
     BiologyRow,
@@ -52,7 +53,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
     regions = planned.targets.regions
     protocol = planned.protocol
     dosimetry = planned.dosimetry
-    views = _structures(regions, planned.targets, protocol)
+    views = structure_views(regions, planned.targets.lesions, protocol)
     shown = {view.name for view in views} | {row.evaluated_structure for row in dosimetry.constraints}
     prescription = max(one.target.prescription_gy for one in planned.planning.plans)
     return CaseReport(
@@ -83,7 +84,8 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         ),
         biology=_biology(planned.course),
         biology_note=_biology_note(planned.course),
-        ntcp=_risks(planned.course),
+        ntcp=risk_rows(planned.course.risks),
+        more=new_ct_sections(planned),
         notes=[*planned.notes, *_reading_notes(planned)],
         protocol_choices=_choices(protocol),
         provenance=_provenance(planned, record),
@@ -96,16 +98,16 @@ def _reading_notes(planned: PlannedCase) -> list[Note]:
     return [Note(line, "reading", "info") for line in planned.patient.report.lines()]
 
 
-def _structures(regions: Regions, targets: TargetResult, protocol: Protocol) -> list[StructureView]:
+def structure_views(regions: Regions, lesions: Sequence[str], protocol: Protocol) -> list[StructureView]:
     """Return targets, lesions and the organs that matter, in the order of the legend."""
     ptvs = [target.id for target in protocol.targets]
     ctvs = [target.ctv_id for target in protocol.targets]
-    special = {*ptvs, *ctvs, *targets.lesions, *_RARELY_SHOWN, "BODY"}
+    special = {*ptvs, *ctvs, *lesions, *_RARELY_SHOWN, "BODY"}
     organs = [name for name in regions.fractions if name not in special and regions[name].any()]
     organs.sort(key=lambda name: (_FIRST_ORGANS.index(name) if name in _FIRST_ORGANS else 99, name))
     roles: list[tuple[str, Role]] = [(name, "target") for name in ptvs]
     roles += [(name, "ctv") for name in ctvs if name in regions]
-    roles += [(name, "gtv") for name in targets.lesions]
+    roles += [(name, "gtv") for name in lesions]
     roles += [(name, "organ") for name in organs[:_MOST_ORGANS]]
     roles.append(("BODY", "body"))
     return [StructureView(name, Volume(regions.grid, regions[name]), role) for name, role in roles]
@@ -305,7 +307,8 @@ def _biology_note(course: CourseResult) -> str:
     )
 
 
-def _risks(course: CourseResult) -> list[NtcpRow]:
+def risk_rows(risks: Sequence[Estimate]) -> list[NtcpRow]:
+    """Return risks as rows of a report."""
     return [
         NtcpRow(
             endpoint=risk.model.endpoint,
@@ -317,5 +320,5 @@ def _risks(course: CourseResult) -> list[NtcpRow]:
             source=risk.model.source,
             note=f"{risk.model.valid}; parameters {risk.model.status}",
         )
-        for risk in course.risks
+        for risk in risks
     ]

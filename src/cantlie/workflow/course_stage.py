@@ -24,6 +24,7 @@ from cantlie.radiobiology.model import Estimate
 from cantlie.radiobiology.ntcp import hytec_enzyme_risk, rild
 from cantlie.radiobiology.repair import Repair
 from cantlie.target.build import NORMAL_LIVER
+from cantlie.workflow.results import risks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +153,7 @@ def biology_of(course: CourseResult) -> dict[str, Any]:
     return {
         "means": means,
         "repair_half_times_h": list(course.repair_half_times_h),
-        "ntcp": [
-            {
-                "model": risk.model.id,
-                "endpoint": risk.model.endpoint,
-                "value": risk.value,
-                "low": risk.low,
-                "high": risk.high,
-                "inputs": dict(risk.inputs),
-                "parameters": dict(risk.model.parameters),
-                "dose_basis": risk.model.dose_basis,
-                "source": risk.model.source,
-                "status": risk.model.status,
-            }
-            for risk in course.risks
-        ],
+        "ntcp": risks_of(course.risks),
     }
 
 

@@ -18,6 +18,7 @@ from cantlie.evaluation.coverage import CoverageResult
 from cantlie.evaluation.dvh import Dvh
 from cantlie.plan.treatment import TreatmentPlan
 from cantlie.protocol.schema import Protocol
+from cantlie.radiobiology.model import Estimate
 from cantlie.workflow.dosimetry import Dosimetry
 
 _DVH_STEP_GY = 0.1
@@ -125,6 +126,25 @@ def delivery_of(plan: TreatmentPlan) -> dict[str, Any]:
             for beam in plan
         ],
     }
+
+
+def risks_of(risks: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """Return probabilities of complication or control with their band, inputs and source."""
+    return [
+        {
+            "model": risk.model.id,
+            "endpoint": risk.model.endpoint,
+            "value": risk.value,
+            "low": risk.low,
+            "high": risk.high,
+            "inputs": dict(risk.inputs),
+            "parameters": dict(risk.model.parameters),
+            "dose_basis": risk.model.dose_basis,
+            "source": risk.model.source,
+            "status": risk.model.status,
+        }
+        for risk in risks
+    ]
 
 
 def segments_of(points: Sequence[Any]) -> int:

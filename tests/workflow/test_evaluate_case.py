@@ -1,0 +1,166 @@
+"""Plans made elsewhere: each with its fractions, summed as physical dose and EQD2, judged and reported."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from cantlie.cli.main import run
+from cantlie.core import Grid, Volume
+from cantlie.core.errors import InputError
+from cantlie.dicom.rtdose import DoseFile, read_dose_file, write_rtdose
+from cantlie.dicom.rtplan import write_rtplan
+from cantlie.dicom.rtstruct import write_rtstruct
+from cantlie.machine.aperture import Aperture
+from cantlie.machine.geometry import BeamGeometry
+from cantlie.machine.machine import load_machine
+from cantlie.patient.case import Case, Ct, PatientIdentity
+from cantlie.patient.contours import contours_of_fractions
+from cantlie.patient.regions import Regions
+from cantlie.patient.structures import Structure, StructureSet
+from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
+from cantlie.protocol.loading import load_protocol
+from cantlie.radiobiology.linear_quadratic import eqd2_gy
+from cantlie.workflow.plan_doses import summed_plans
+
+GRID = Grid((16, 24, 30), (5.0, 5.0, 5.0), (-72.5, -57.5, 0.0))
+ALTERNATING = load_protocol("zhang2021-alternating")
+
+
+def box(x, y, z) -> np.ndarray:
+    points = GRID.points_mm()
+    inside = np.ones(GRID.shape, dtype=bool)
+    for axis, (low, high) in enumerate((x, y, z)):
+        inside &= (points[..., axis] > low) & (points[..., axis] < high)
+    return inside.astype(np.float32)
+
+
+MASKS = {
+    "BODY": box((-70, 70), (-55, 55), (-1, 80)),
+    "Liver": box((-50, 30), (-30, 30), (10, 65)),
+    "GTV_1": box((-30, -10), (-10, 10), (30, 50)),
+    "PTV1": box((-50, -10), (-30, 30), (10, 65)),
+    "PTV2": box((-10, 30), (-30, 30), (10, 65)),
+    "SpinalCord": box((-5, 5), (40, 50), (-1, 80)),
+}
+
+
+@pytest.fixture
+def case(tmp_path, make_images):
+    """Write CT, structures, two plans and their doses; return the folder and the case."""
+    hu = np.where(MASKS["BODY"] > 0, 40, -1000).astype(np.float32)
+    folder = tmp_path / "case"
+    slices = make_images(folder, GRID, hu, "HFS")
+    made = Case(
+        Ct(Volume(GRID, hu), "HFS", "2.25.1", "2.25.2", "2.25.3", slices), StructureSet(), PatientIdentity("P1")
+    )
+    structures = [
+        Structure(name, contours_of_fractions(mask, GRID), n + 1, slice_spacing_mm=5.0)
+        for n, (name, mask) in enumerate(MASKS.items())
+    ]
+    reference = write_rtstruct(made, structures, folder / "RS.dcm")
+    machine = load_machine("generic-6mv-mlci")
+    pairs = len(machine.mlc.leaf_boundaries_mm) - 1
+    opening = Aperture((-50.0, 50.0), (-50.0, 50.0), np.full(pairs, -40.0), np.full(pairs, 40.0))
+    geometry = BeamGeometry((0.0, 0.0, 30.0), 0.0)
+    uids = []
+    for name, gy, count in (("PTV1", 30.0, 15), ("PTV2", 24.0, 8)):
+        points = (ControlPoint(geometry, opening, 0.0), ControlPoint(geometry, opening, 100.0))
+        plan = TreatmentPlan(name, machine.id, (TreatmentBeam(1, "G000", points),), count, gy, target_name=name)
+        uids.append(write_rtplan(made, plan, machine, reference, folder / f"RP_{name}.dcm"))
+        dose = gy * MASKS[name] + 0.1 * gy * MASKS["BODY"] * (1 - MASKS[name])
+        write_rtdose(made, Volume(GRID, dose.astype(np.float32)), folder / f"RD_{name}.dcm", plan_uids=[uids[-1]])
+    return folder, made
+
+
+def test_two_plans_are_summed_with_their_own_fractions(case, tmp_path):
+    folder, _ = case
+    out = tmp_path / "out"
+    code = run(["evaluate", str(folder), "--protocol", "zhang2021-alternating", "--out", str(out)])
+    assert code in (0, 1)
+    results = json.loads((out / "results.json").read_text())
+    plans = {row["target"]: row for row in results["plans_summed"]}
+    assert {name: (row["fractions"], row["fractions_from"]) for name, row in plans.items()} == {
+        "PTV1": (15, "RTPLAN"),
+        "PTV2": (8, "RTPLAN"),
+    }
+    cord = results["eqd2"]["SpinalCord"]
+    expected = float(eqd2_gy(3.0 / 15, 15, 3.0) + eqd2_gy(2.4 / 8, 8, 3.0))
+    assert cord["alpha_beta_gy"] == 3.0
+    assert cord["Dmean_physical_gy"] == pytest.approx(5.4, rel=1e-3)
+    assert cord["Dmean_eqd2_gy"] == pytest.approx(expected, rel=1e-3)
+    liver = results["eqd2"]["Liver - GTV*"]
+    assert liver["alpha_beta_gy"] == 2.5 and liver["Dmean_eqd2_gy"] != liver["Dmean_physical_gy"]
+    assert results["radiobiology"]["ntcp"][0]["low"] <= results["radiobiology"]["ntcp"][0]["value"]
+    assert results["reference_limits"]
+    with (out / "dvh_eqd2.csv").open() as stream:
+        assert {"SpinalCord", "Liver - GTV*"} <= {row["structure"] for row in csv.DictReader(stream)}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "2 plans summed" in page and "Research use only" in page and "EQD2 (α/β = 2.5 Gy)" in page
+    assert (out / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_doses_outside_the_case_take_the_fractions_that_are_given(case, tmp_path):
+    folder, _ = case
+    doses = []
+    for name in ("PTV1", "PTV2"):
+        doses += ["--dose", str(folder / f"RD_{name}.dcm").replace("case/", "apart/")]
+        (tmp_path / "apart").mkdir(exist_ok=True)
+        (folder / f"RD_{name}.dcm").rename(tmp_path / "apart" / f"RD_{name}.dcm")
+        (folder / f"RP_{name}.dcm").unlink()
+    out = tmp_path / "out"
+    common = ["evaluate", str(folder), "--protocol", "zhang2021-alternating", *doses, "--out", str(out)]
+    assert run([*common, "--fractions", "10", "--fractions", "5"]) in (0, 1)
+    results = json.loads((out / "results.json").read_text())
+    assert [(row["fractions"], row["fractions_from"]) for row in results["plans_summed"]] == [
+        (10, "given"),
+        (5, "given"),
+    ]
+    expected = float(eqd2_gy(0.3, 10, 3.0) + eqd2_gy(2.4 / 5, 5, 3.0))
+    assert results["eqd2"]["SpinalCord"]["Dmean_eqd2_gy"] == pytest.approx(expected, rel=1e-3)
+    assert run([*common, "--fractions", "10", "--fractions", "5", "--fractions", "5"]) == 2
+
+
+def files(case: tuple, *kinds: str) -> list[DoseFile]:
+    folder, _ = case
+    found = [read_dose_file(folder / f"RD_{name}.dcm") for name in ("PTV1", "PTV2")]
+    return [
+        DoseFile(f.dose, kind, f.dose_type, f.plan_uids, f.sop_instance_uid, f.frame_of_reference_uid)
+        for f, kind in zip(found, kinds, strict=True)
+    ]
+
+
+def test_the_dose_of_one_fraction_is_multiplied_and_a_bare_sum_has_no_eqd2(case):
+    regions = Regions(GRID, MASKS)
+    summed = summed_plans(files(case, "FRACTION", "PLAN"), (), ALTERNATING, regions, (2, 8))
+    assert float(summed.plans[0].dose.values.max()) == pytest.approx(60.0, rel=1e-3)
+    assert summed.eqd2(10.0).values.max() == pytest.approx(
+        float(eqd2_gy(30.0, 2, 10.0) + eqd2_gy(0.3, 8, 10.0)), rel=1e-3
+    )
+    assert any("LQ-L" in note.message for note in summed.notes)  # 30 Gy in one fraction
+    only = summed_plans(files(case, "MULTI_PLAN", "MULTI_PLAN")[:1], (), ALTERNATING, regions)
+    assert not only.plans and not only.has_fractions and any("no EQD2" in note.message for note in only.notes)
+    with pytest.raises(InputError, match="fractions"):
+        only.eqd2(3.0)
+
+
+def test_without_a_plan_file_the_protocol_says_the_fractions_with_a_warning(case):
+    summed = summed_plans(files(case, "PLAN", "PLAN"), (), ALTERNATING, Regions(GRID, MASKS))
+    assert [(plan.target, plan.fractions, plan.fractions_from) for plan in summed.plans] == [
+        ("PTV1", 15, "protocol"),
+        ("PTV2", 15, "protocol"),
+    ]
+    assert sum("no RTPLAN says its fractions" in note.message for note in summed.notes) == 2
+
+
+def test_doses_of_beams_of_one_plan_are_added_up(case):
+    folder, _ = case
+    uid = str(dcmread(folder / "RP_PTV1.dcm").SOPInstanceUID)
+    found = read_dose_file(folder / "RD_PTV1.dcm")
+    half = Volume(GRID, np.asarray(found.dose.values) * np.float32(0.5))
+    beams = [DoseFile(half, "BEAM", "PHYSICAL", (uid,), f"2.25.{n}", "2.25.3") for n in (7, 8)]
+    summed = summed_plans(beams, (), ALTERNATING, Regions(GRID, MASKS))
+    assert len(summed.plans) == 1
+    assert float(summed.physical.values.max()) == pytest.approx(30.0, rel=1e-3)
