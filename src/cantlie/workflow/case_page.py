@@ -85,7 +85,6 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         biology=_biology(planned.course),
         biology_note=_biology_note(planned.course),
         ntcp=risk_rows(planned.course.risks),
-        more=new_ct_sections(planned),
         notes=[*planned.notes, *_reading_notes(planned)],
         protocol_choices=_choices(protocol),
         provenance=_provenance(planned, record),
