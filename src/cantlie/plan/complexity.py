@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.machine import Machine
 from cantlie.machine.mlc import Mlc, pairs_in_jaws
+from cantlie.plan.pieces import aperture_between
 from cantlie.plan.treatment import TreatmentBeam, TreatmentPlan
 
 SMALL_GAP_MM = 20.0
@@ -56,7 +57,7 @@ def complexity(plan: TreatmentPlan, machine: Machine) -> Complexity:
     for beam in plan.beams:
         union: dict[int, tuple[float, float]] = {}
         beam_areas, beam_mu = [], []
-        for aperture, mu in _pieces(beam):
+        for aperture, mu in _segments(beam):
             segments += 1
             first, gaps, widths, low, high = _gaps(aperture, machine.mlc)
             area = float(gaps @ widths) / 100.0
@@ -109,7 +110,7 @@ def delivery_seconds(plan: TreatmentPlan, machine: Machine) -> float:
             total += couch / machine.couch_speed_deg_s + machine.segment_overhead_s
         for one, two in zip(beam.control_points, beam.control_points[1:], strict=False):
             on = 60 * (two.cumulative_mu - one.cumulative_mu) / machine.max_dose_rate_mu_min
-            move = _move_seconds(one.aperture, two.aperture, machine)
+            move = move_seconds(one.aperture, two.aperture, machine)
             turn = abs((two.geometry.gantry_deg - one.geometry.gantry_deg + 180) % 360 - 180)
             move = max(move, turn / machine.gantry_speed_deg_s)
             if on > 0:
@@ -125,7 +126,8 @@ def _upright(gantry_deg: float) -> float:
     return (gantry_deg + 180) % 360 - 180
 
 
-def _move_seconds(one: Aperture, two: Aperture, machine: Machine) -> float:
+def move_seconds(one: Aperture, two: Aperture, machine: Machine) -> float:
+    """Return the time that jaws and leaves need from one aperture to another."""
     times = [0.0]
     for jaws, first, second in (
         (machine.jaw_x, one.jaw_x_mm, two.jaw_x_mm),
@@ -139,11 +141,18 @@ def _move_seconds(one: Aperture, two: Aperture, machine: Machine) -> float:
     return max(times)
 
 
-def _pieces(beam: TreatmentBeam) -> Iterator[tuple[Aperture, float]]:
+def open_area_cm2(aperture: Aperture, machine: Machine) -> float:
+    """Return what jaws and leaves leave open at the isocentre plane."""
+    _, gaps, widths, _, _ = _gaps(aperture, machine.mlc)
+    return float(gaps @ widths) / 100.0
+
+
+def _segments(beam: TreatmentBeam) -> Iterator[tuple[Aperture, float]]:
+    """Return apertures and their monitor units; that in the middle of each interval in which leaves move."""
     for one, two in zip(beam.control_points, beam.control_points[1:], strict=False):
         mu = two.cumulative_mu - one.cumulative_mu
         if mu > 0:
-            yield one.aperture, mu
+            yield aperture_between(one.aperture, two.aperture, 0.5) if beam.dynamic else one.aperture, mu
 
 
 def _gaps(

@@ -42,7 +42,7 @@ def pieces(
             result.append(
                 Segment(
                     _geometry_between(first, second, float(angle_share)),
-                    _aperture_between(first.aperture, second.aperture, share),
+                    aperture_between(first.aperture, second.aperture, share),
                     mu / count,
                 )
             )
@@ -110,7 +110,8 @@ def _geometry_between(first: ControlPoint, second: ControlPoint, share: float) -
     )
 
 
-def _aperture_between(first: Aperture, second: Aperture, share: float) -> Aperture:
+def aperture_between(first: Aperture, second: Aperture, share: float) -> Aperture:
+    """Return the aperture after a share of the way between two."""
     if first is second:
         return first
     banks = [(1 - share) * a + share * b for a, b in _banks(first, second)]
