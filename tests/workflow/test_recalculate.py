@@ -1,14 +1,18 @@
 """Recalculating a plan: patient position, refusals and where the beam comes from."""
 
+import copy
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from cantlie.cli.main import run
 from cantlie.core import Grid, Volume
+from cantlie.dicom.plan_file import PatientSetup
 from cantlie.dicom.rtdose import read_rtdose
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.rtstruct import write_rtstruct
@@ -35,20 +39,24 @@ def box(name: str, kind: str = "") -> Structure:
 def make_case(tmp_path, make_images):
     """Return a function that writes a water box as CT and RTSTRUCT with a plan of one lateral field."""
 
-    def make(position: str, plan_position: str | None = None) -> tuple[Path, Path]:
+    def make(
+        position: str, plan_position: str | None = None, angles=(90.0, 0.0, 0.0), jaws=((-30.0, 30.0), (-30.0, 30.0))
+    ) -> tuple[Path, Path]:
         hu = np.full(GRID.shape, -1000.0)
         hu[2:-2, 4:-4, 4:-4] = 0.0
+        hu[16:22, 22:30, 24:32] = -740.0  # lung-like, towards left, posterior and superior: no two sides are alike
         folder = tmp_path / "case"
         slices = make_images(folder, GRID, hu, position)
         ct = Ct(Volume(GRID, hu), position, "2.25.1", "2.25.2", "2.25.3", slices)
         case = Case(ct, StructureSet((box("BODY", "EXTERNAL"),)), PatientIdentity("P1"))
         uid = write_rtstruct(case, [box("BODY", "EXTERNAL")], folder / "RS.dcm")
-        geometry = BeamGeometry((0.0, 0.0, 0.0), 90.0, patient_position=plan_position or position)
-        aperture = Aperture((-30.0, 30.0), (-30.0, 30.0))
+        geometry = BeamGeometry((0.0, 0.0, 0.0), *angles, patient_position=plan_position or position)
+        aperture = Aperture(*jaws)
         points = (ControlPoint(geometry, aperture, 0.0), ControlPoint(geometry, aperture, 100.0))
         plan = TreatmentPlan("one field", "point", (TreatmentBeam(1, "G90", points),), 2, 4.0)
         path = tmp_path / "RP.dcm"
-        write_rtplan(case, plan, load_machine("reference-6mv-point"), uid, path)
+        setup = PatientSetup(plan_position or position)
+        write_rtplan(case, plan, load_machine("reference-6mv-point"), uid, path, setup=setup)
         return folder, path
 
     return make
@@ -62,6 +70,78 @@ def test_the_beam_enters_where_the_patient_position_puts_it(make_case, tmp_path,
     near, far = dose.sample([[60.0 * side, 0, 0], [-60.0 * side, 0, 0]])
     assert near > 1.3 * far
     assert 1.5 < dose.sample([[0, 0, 0]])[0] < 2.5  # 2 fractions of 100 MU at about 8 cm depth
+
+
+def dose_of(case: Path, plan: Path, out: Path) -> tuple[Volume, list[str]]:
+    results = recalculate(RecalculatePlan(case, plan, out, machine="reference-6mv-point", grid_mm=5.0))
+    return read_rtdose(out / "RTDOSE.dcm"), results["warnings"]
+
+
+# The same physical beam in the patient, entering left anterior with an open field off the axis towards superior.
+# Lying feet first instead of head first turns the patient by half a turn about the vertical: the mirrored gantry angle
+# enters the same side, and both axes of the collimator point the other way; so does turning the couch by 180 degrees.
+JAWS, TURNED = ((-10.0, 30.0), (-20.0, 40.0)), ((-30.0, 10.0), (-40.0, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("position", "angles", "jaws"),
+    [
+        ("FFS", (320.0, 0.0, 0.0), TURNED),
+        ("FFS", (320.0, 180.0, 0.0), JAWS),
+        ("FFS", (40.0, 0.0, 180.0), JAWS),
+        ("HFP", (220.0, 0.0, 0.0), JAWS),
+        ("FFP", (140.0, 0.0, 0.0), TURNED),
+    ],
+)
+def test_the_same_beam_gives_the_same_dose_however_the_patient_lies(make_case, tmp_path, position, angles, jaws):
+    expected, _ = dose_of(*make_case("HFS", angles=(40.0, 0.0, 0.0), jaws=JAWS), tmp_path / "head_first")
+    shutil.rmtree(tmp_path / "case")
+    found, notes = dose_of(*make_case(position, angles=angles, jaws=jaws), tmp_path / "other")
+    off = np.abs(found.values - expected.values) / expected.values.max()
+    assert off.mean() < 5e-4 and off.max() < 0.02, (off.mean(), off.max())  # cones fall on other voxels
+    assert not any("lies" in note for note in notes)
+    # Left, anterior and superior of the isocentre is hot, all else is not.
+    hot, *others = expected.sample([[45, -45, 30], [45, -45, -30], [-45, -45, 30], [45, 45, 30]])
+    assert hot > 5 * max(others)
+
+
+def test_a_plan_for_another_position_than_the_ct_is_told_and_treats_as_the_plan_says(make_case, tmp_path):
+    dose, notes = dose_of(*make_case("FFS", plan_position="HFS"), tmp_path / "out")
+    assert any("lies HFS" in note and "FFS" in note for note in notes), notes
+    left, right = dose.sample([[60, 0, 0], [-60, 0, 0]])
+    assert left > 1.3 * right  # gantry 90 of a head-first plan: from the left
+
+
+@pytest.mark.parametrize("missing", ["sequence", "position"])
+def test_a_plan_that_does_not_say_how_the_patient_lies_is_placed_as_the_ct(make_case, tmp_path, missing):
+    case, plan = make_case("FFS")
+    data = pydicom.dcmread(plan)
+    if missing == "sequence":
+        del data.PatientSetupSequence
+    else:
+        data.PatientSetupSequence[0].PatientPosition = ""
+    data.save_as(plan)
+    dose, notes = dose_of(case, plan, tmp_path / "out")
+    assert any("position of the CT is assumed" in note for note in notes)
+    left, right = dose.sample([[60, 0, 0], [-60, 0, 0]])
+    assert right > 1.3 * left
+
+
+def test_beams_for_different_positions_are_refused(make_case, tmp_path, capsys):
+    case, plan = make_case("FFS")
+    data = pydicom.dcmread(plan)
+    data.PatientSetupSequence.append(copy.deepcopy(data.PatientSetupSequence[0]))
+    data.PatientSetupSequence[1].PatientSetupNumber = 2
+    data.PatientSetupSequence[1].PatientPosition = "HFS"
+    data.BeamSequence.append(copy.deepcopy(data.BeamSequence[0]))
+    data.BeamSequence[1].BeamNumber, data.BeamSequence[1].ReferencedPatientSetupNumber = 2, 2
+    references = data.FractionGroupSequence[0].ReferencedBeamSequence
+    references.append(copy.deepcopy(references[0]))
+    references[1].ReferencedBeamNumber = 2
+    data.save_as(plan)
+    assert run(["dose", str(case), "--plan", str(plan), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "different patient positions" in error and "FFS, HFS" in error
 
 
 def test_results_give_volumes_and_doses_for_the_whole_plan(make_case, tmp_path):

@@ -36,7 +36,8 @@ class PatientSetup:
     Parameters
     ----------
     patient_position
-        DICOM patient position (``HFS`` ...); empty where a plan does not say it (its beams are then read as HFS).
+        DICOM patient position (``HFS`` ...), the same for all beams; empty where the plan does not say it: its beams
+        are then read as HFS and must be placed as the CT says.
     description
         Setup technique in words: arms up, abdominal belt, breath hold.
     fixation
@@ -159,10 +160,17 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         raise DicomError("the plan has no treatment beam with monitor units", where=where, remedy="export it with MU")
     if len(machines) > 1:
         raise DicomError("the beams of the plan are for different machines", where=where, remedy="give one machine")
-    setup = next((setups[n] for n in sorted(used_setups) if n in setups), None)
-    if setup is None:
-        notes.append(Note("the plan does not say how the patient lies; head first supine (HFS) is assumed", "RTPLAN"))
-        setup = PatientSetup("HFS")
+    used = [setups.get(n, PatientSetup("")) for n in sorted(used_setups)]
+    if len({one.patient_position for one in used}) > 1:
+        positions = ", ".join(one.patient_position or "none given" for one in used)
+        raise DicomError(
+            f"the beams of the plan are for different patient positions ({positions})",
+            where=where,
+            remedy="export one plan for each position",
+        )
+    setup = used[0]
+    if not setup.patient_position:
+        notes.append(Note("the plan does not say how the patient lies; the position of the CT is assumed", "RTPLAN"))
     prescription_gy, target_name = _prescription(dataset, where, notes)
     references = items(dataset, "ReferencedStructureSetSequence")
     plan = TreatmentPlan(
