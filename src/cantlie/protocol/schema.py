@@ -27,6 +27,7 @@ from cantlie.protocol.sections import (
     fault,
     readable_recipe,
 )
+from cantlie.protocol.uncertainty import Guidance, Motion, Robustness
 
 __all__ = [
     "Biology",
@@ -36,10 +37,13 @@ __all__ = [
     "Coverage",
     "Drug",
     "FollowUp",
+    "Guidance",
     "Margins",
+    "Motion",
     "Prescription",
     "Protocol",
     "ReferenceLimit",
+    "Robustness",
     "Schedule",
     "Section",
     "Split",
@@ -72,6 +76,9 @@ class Protocol(Section):
     biology: Biology = Biology()
     drugs: tuple[Drug, ...] = ()
     follow_up: FollowUp = FollowUp()
+    guidance: Guidance = Guidance()
+    motion: Motion = Motion()
+    robustness: Robustness = Robustness()
     remarks: tuple[str, ...] = ()
 
     @field_validator("gtv", "normal_liver")
