@@ -1,4 +1,4 @@
-"""The gamma index of two doses, in two or three dimensions, and plain dose differences.
+"""The gamma index of two doses, in two or three dimensions.
 
 Low et al. 1998, doi:10.1118/1.598248, equations 4 to 6; tolerances and thresholds as in AAPM TG-218, Miften et al.
 2018, doi:10.1002/mp.12810.
@@ -6,8 +6,10 @@ Low et al. 1998, doi:10.1118/1.598248, equations 4 to 6; tolerances and threshol
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from cantlie.core.errors import DoseError
 from cantlie.core.volume import Volume
 
 _SHARES = 10
+_BOXES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +36,8 @@ class GammaResult:
         Number of voxels judged.
     mean, median, p95
         Of gamma over the judged voxels.
+    uncovered
+        Voxels above the threshold that were not judged because the evaluated dose does not reach them.
     """
 
     gamma: NDArray[np.float32]
@@ -47,6 +52,8 @@ class GammaResult:
     threshold_percent: float
     normalisation_gy: float
     limit: float
+    two_dimensional: bool = False
+    uncovered: int = 0
 
 
 def gamma_index(
@@ -67,7 +74,8 @@ def gamma_index(
     The evaluated dose is interpolated trilinearly and searched on shells around each reference voxel, a tenth of the
     distance criterion apart and with points about as close to each other on it. A shell is connected, so the dose
     it takes every value between the least and the largest; between two shells the gap to the reference dose is taken as
-    linear. The search stops as soon as no farther point can be better.
+    linear. The search stops as soon as no farther point can be better, and passes over shells that cannot be: the dose
+    around a voxel lies between the least and the largest value of the voxels around it.
 
     Parameters
     ----------
@@ -108,22 +116,21 @@ def gamma_index(
     origin = np.asarray(reference.grid.origin_mm)[::-1]
     evaluated_spacing = np.asarray(evaluated.grid.spacing_mm)[::-1]
     gamma = np.full(reference.grid.shape, np.nan, dtype=np.float32)
-    _search(
-        np.ascontiguousarray(reference.values, dtype=np.float32),
-        np.ascontiguousarray(evaluated.values, dtype=np.float32),
-        np.argwhere(wanted),
-        (origin - np.asarray(evaluated.grid.origin_mm)[::-1]) / evaluated_spacing,
-        spacing / evaluated_spacing,
-        offsets / evaluated_spacing,
-        starts,
-        distance_mm / _SHARES,
-        distance_mm,
-        dose_percent / 100.0,
-        normal,
-        local,
-        limit,
-        gamma,
-    )
+    values = np.ascontiguousarray(evaluated.values, dtype=np.float32)
+    shift = (origin - np.asarray(evaluated.grid.origin_mm)[::-1]) / evaluated_spacing
+    scale = spacing / evaluated_spacing
+    steps = offsets / evaluated_spacing
+    voxels = np.argwhere(wanted)
+    least, largest, corner = _windows(values, voxels, shift, scale, steps, starts)
+    given = (np.ascontiguousarray(reference.values, dtype=np.float32), values, least, largest, corner)
+    numbers = (distance_mm / _SHARES, distance_mm, dose_percent / 100.0, normal, local, limit, gamma)
+    threads = min(len(voxels), numba.get_num_threads(), 8) or 1
+
+    def search(thread: int) -> None:
+        _search(*given, np.ascontiguousarray(voxels[thread::threads]), shift, scale, steps, starts, *numbers)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(search, range(threads)))
     values = gamma[np.isfinite(gamma)]
     if not values.size:
         raise DoseError(
@@ -145,6 +152,8 @@ def gamma_index(
         threshold_percent=threshold_percent,
         normalisation_gy=normal,
         limit=limit,
+        two_dimensional=two_dimensional,
+        uncovered=int(np.count_nonzero(wanted)) - int(values.size),
     )
 
 
@@ -190,10 +199,83 @@ def _value(values: NDArray[np.float32], k: float, j: float, i: float) -> float:
     return near * (1 - c) + far * c
 
 
+def _windows(
+    values: NDArray[np.float32],
+    voxels: NDArray[np.int64],
+    shift: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    starts: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Return the least and the largest evaluated dose around every voxel, in boxes that hold whole shells.
+
+    Returns
+    -------
+    least, largest
+        Shapes (boxes, nk, nj, ni); box b holds the shells up to share (b + 1) / boxes of all, with the corners that
+        interpolation takes. Only the part of the evaluated grid around the judged voxels.
+    corner
+        Index of its first voxel in the evaluated grid.
+    """
+    from scipy import ndimage
+
+    top = np.asarray(values.shape) - 1
+    if len(voxels):
+        low = np.clip(np.floor(shift + scale * voxels.min(axis=0)).astype(np.int64), 0, top)
+        high = np.clip(np.ceil(shift + scale * voxels.max(axis=0)).astype(np.int64), 0, top)
+    else:
+        low, high = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    reach = np.ceil(np.abs(steps).max(axis=0) + 0.5).astype(np.int64)
+    outer_low, outer_high = np.maximum(low - reach, 0), np.minimum(high + reach, top)
+    outer = values[tuple(slice(a, b + 1) for a, b in zip(outer_low, outer_high, strict=True))]
+    inner = tuple(slice(a, b + 1) for a, b in zip(low - outer_low, high - outer_low, strict=True))
+    least, largest = [], []
+    shells = len(starts) - 1
+    for box in range(_BOXES):
+        last = starts[_box_end(shells, box)]
+        size = tuple(int(2 * r + 1) for r in np.ceil(np.abs(steps[:last]).max(axis=0) + 0.5))
+        least.append(ndimage.minimum_filter(outer, size, mode="nearest")[inner])
+        largest.append(ndimage.maximum_filter(outer, size, mode="nearest")[inner])
+    return np.stack(least), np.stack(largest), low
+
+
+@njit(cache=True, nogil=True, inline="always")  # pragma: no cover
+def _box_end(shells: int, box: int) -> int:
+    """Return the number of shells that lie inside a box."""
+    return (shells * (box + 1) + _BOXES - 1) // _BOXES
+
+
+@njit(cache=True, nogil=True)  # pragma: no cover
+def _gap(
+    evaluated: NDArray[np.float32],
+    dose: float,
+    at: tuple[float, float, float],
+    offsets: NDArray[np.float64],
+    start: int,
+    stop: int,
+) -> float:
+    """Return the least distance in Gy between a dose and those on a shell."""
+    low, high, smallest = np.inf, -np.inf, np.inf
+    whole = True
+    for m in range(start, stop):
+        value = _value(evaluated, at[0] + offsets[m, 0], at[1] + offsets[m, 1], at[2] + offsets[m, 2])
+        if np.isnan(value):
+            whole = False
+            continue
+        low, high = min(low, value), max(high, value)
+        smallest = min(smallest, abs(value - dose))
+        if whole and low <= dose <= high:
+            return 0.0
+    return smallest
+
+
 @njit(cache=True, nogil=True)  # pragma: no cover
 def _search(
     reference: NDArray[np.float32],
     evaluated: NDArray[np.float32],
+    least: NDArray[np.float32],
+    largest: NDArray[np.float32],
+    corner: NDArray[np.int64],
     voxels: NDArray[np.int64],
     shift: NDArray[np.float64],
     scale: NDArray[np.float64],
@@ -217,26 +299,26 @@ def _search(
         ek, ej, ei = shift[0] + scale[0] * k, shift[1] + scale[1] * j, shift[2] + scale[2] * i
         if np.isnan(_value(evaluated, ek, ej, ei)):
             continue
+        wk = min(max(int(np.floor(ek + 0.5)) - corner[0], 0), least.shape[1] - 1)
+        wj = min(max(int(np.floor(ej + 0.5)) - corner[1], 0), least.shape[2] - 1)
+        wi = min(max(int(np.floor(ei + 0.5)) - corner[2], 0), least.shape[3] - 1)
         best = limit * limit
-        last_gap = 0.0
-        for shell in range(len(starts) - 1):
+        last_gap = -1.0
+        box = 0
+        shells = len(starts) - 1
+        for shell in range(shells):
             inner = max(shell - 1, 0) * step_mm / distance_mm
             if inner * inner >= best:
                 break
-            low, high, smallest = np.inf, -np.inf, np.inf
-            whole = True
-            for m in range(starts[shell], starts[shell + 1]):
-                value = _value(evaluated, ek + offsets[m, 0], ej + offsets[m, 1], ei + offsets[m, 2])
-                if np.isnan(value):
-                    whole = False
-                    continue
-                low, high = min(low, value), max(high, value)
-                smallest = min(smallest, abs(value - dose))
-                if whole and low <= dose <= high:
-                    break
-            gap = smallest / criterion
-            if whole and low <= dose <= high:
-                gap = 0.0
+            while shell >= _box_end(shells, box):
+                box += 1
+            bound = max(least[box, wk, wj, wi] - dose, dose - largest[box, wk, wj, wi], 0.0) / criterion
+            if inner * inner + bound * bound >= best:
+                last_gap = -1.0
+                continue
+            if shell > 0 and last_gap < 0.0:
+                last_gap = _gap(evaluated, dose, (ek, ej, ei), offsets, starts[shell - 1], starts[shell]) / criterion
+            gap = _gap(evaluated, dose, (ek, ej, ei), offsets, starts[shell], starts[shell + 1]) / criterion
             outer = shell * step_mm / distance_mm
             best = min(best, outer * outer + gap * gap)
             if shell > 0 and gap < last_gap < np.inf:
@@ -248,50 +330,3 @@ def _search(
                 break
             last_gap = gap
         gamma[k, j, i] = np.sqrt(best)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DoseDifference:
-    """Evaluated minus reference dose on the reference grid, in Gy, with its statistics above the threshold."""
-
-    difference: Volume
-    judged: int
-    mean_gy: float
-    rms_gy: float
-    largest_gy: float
-    within_percent: float
-    tolerance_gy: float
-
-
-def dose_difference(
-    reference: Volume, evaluated: Volume, *, threshold_percent: float = 10.0, tolerance_percent: float = 3.0
-) -> DoseDifference:
-    """Return the difference of two doses.
-
-    Parameters
-    ----------
-    threshold_percent
-        The statistics leave out voxels below this share of the reference maximum.
-    tolerance_percent
-        ``within_percent`` is the share of voxels whose difference is at most this share of the reference maximum.
-
-    Raises
-    ------
-    DoseError
-        If the reference dose is zero everywhere.
-    """
-    peak = float(reference.values.max())
-    if not peak > 0:
-        raise DoseError("the reference dose is zero everywhere", where="dose difference")
-    difference = evaluated.resample(reference.grid).values - reference.values
-    judged = difference[reference.values >= threshold_percent / 100.0 * peak].astype(np.float64)
-    tolerance = tolerance_percent / 100.0 * peak
-    return DoseDifference(
-        difference=Volume(reference.grid, difference),
-        judged=int(judged.size),
-        mean_gy=float(judged.mean()),
-        rms_gy=float(np.sqrt((judged**2).mean())),
-        largest_gy=float(np.abs(judged).max()),
-        within_percent=100.0 * float(np.mean(np.abs(judged) <= tolerance)),
-        tolerance_gy=tolerance,
-    )
