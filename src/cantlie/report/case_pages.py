@@ -10,6 +10,7 @@ from pathlib import Path
 from cantlie.core.files import write_bytes
 from cantlie.report import case_tables as tables
 from cantlie.report import style
+from cantlie.report.arc_section import arc_blocks
 from cantlie.report.beam_figures import fluence_figure
 from cantlie.report.calendar_figure import calendar_figure
 from cantlie.report.case_report import CaseReport, PlanView, StructureView
@@ -365,6 +366,7 @@ def _beams(report: CaseReport) -> Section:
                     f"fluence-{_slug(plan.label)}",
                 )
             )
+        blocks += arc_blocks(plan.label, plan.arcs, _slug(plan.label))
     return Section("Beams and delivery", blocks)
 
 

@@ -17,6 +17,7 @@ from cantlie.evaluation.coverage import CoverageResult
 from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.indices import PlanIndices
 from cantlie.machine.aperture import FluenceMap
+from cantlie.report.arc_view import ArcView
 from cantlie.report.scheme_section import SchemeView
 
 Role = Literal["target", "ctv", "gtv", "organ", "body"]
@@ -130,6 +131,7 @@ class PlanView:
     delivery_minutes: float | None = None
     delivery_note: str = ""
     technique: str = ""
+    arcs: Sequence[ArcView] = ()
 
     @property
     def mu(self) -> float:

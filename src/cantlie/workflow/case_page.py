@@ -10,12 +10,13 @@ import numpy as np
 
 from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
+from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
 from cantlie.patient.regions import Regions
 from cantlie.plan.complexity import complexity
 from cantlie.plan.delivery import beam_fluence
 from cantlie.plan.request import GoalOutcome, PlannedTarget
-from cantlie.plan.treatment import TreatmentBeam
+from cantlie.plan.treatment import TreatmentBeam, TreatmentPlan
 from cantlie.protocol.schema import Protocol
 from cantlie.radiobiology.model import Estimate
 from cantlie.report.case_report import (
@@ -33,6 +34,7 @@ from cantlie.report.case_report import (
     VolumeRow,
 )
 from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP, TargetResult
+from cantlie.workflow.arc_page import arc_view
 from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.results import segments_of
@@ -138,9 +140,15 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
             FluenceView(
                 beam.name,
                 beam_fluence(beam, planned.machine, planned.beam_model),
-                _outline(beam, outlines),
+                _outline(beam.control_points[0].geometry, outlines),
             )
             for beam in one.plan
+            if not beam.dynamic
+        ],
+        arcs=[
+            arc_view(beam, planned.machine, lambda geometry: _outline(geometry, outlines))
+            for beam in one.plan
+            if beam.dynamic
         ],
         indices=planned.dosimetry.indices[name],
         promises=_promises(planned.planning.outcomes, name),
@@ -148,10 +156,18 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         delivery_minutes=complexity(one.plan, planned.machine).delivery_s / 60.0,
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
-            f"step-and-shoot, {len(one.plan.beams)} fields, "
+            f"{_delivery(one.plan)}, "
             f"{planned.machine.energy_mv:g} MV, {planned.machine.description}; set-up {_setup(planned)}"
         ),
     )
+
+
+def _delivery(plan: TreatmentPlan) -> str:
+    count = len(plan.beams)
+    if all(beam.dynamic for beam in plan):
+        points = sum(len(beam.control_points) for beam in plan)
+        return f"VMAT, {count} arc{'s' * (count > 1)} of {points} control points together"
+    return f"step-and-shoot, {count} fields"
 
 
 def _setup(planned: PlannedCase) -> str:
@@ -175,6 +191,8 @@ def _beam_row(beam: TreatmentBeam, machine: Machine) -> BeamRow:
         segments=segments_of(points),
         jaw_x_mm=(min(j[0] for j in jaws_x), max(j[1] for j in jaws_x)),
         jaw_y_mm=(min(j[0] for j in jaws_y), max(j[1] for j in jaws_y)),
+        gantry_stop_deg=points[-1].geometry.gantry_deg % 360.0 if beam.dynamic else None,
+        rotation=("CW" if points[-1].geometry.gantry_deg > geometry.gantry_deg else "CC") if beam.dynamic else "",
         energy_mv=machine.energy_mv,
     )
 
@@ -198,13 +216,13 @@ def _outline_points(regions: Regions, name: str) -> np.ndarray[Any, np.dtype[np.
 
 
 def _outline(
-    beam: TreatmentBeam, points_mm: np.ndarray[Any, np.dtype[np.float64]]
+    geometry: BeamGeometry, points_mm: np.ndarray[Any, np.dtype[np.float64]]
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
     """Return the outline of projected points in the isocentre plane, as closed polygons of shape (n, 2)."""
     from contourpy import contour_generator
     from scipy import ndimage
 
-    x, y, _ = beam.control_points[0].geometry.project(points_mm)
+    x, y, _ = geometry.project(points_mm)
     step = 4.0
     edges_x = np.arange(x.min() - 4 * step, x.max() + 5 * step, step)
     edges_y = np.arange(y.min() - 4 * step, y.max() + 5 * step, step)

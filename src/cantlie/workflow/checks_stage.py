@@ -9,16 +9,17 @@ import numpy as np
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
-from cantlie.dose.field import Field
 from cantlie.dose.independent import independent_check
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine
-from cantlie.plan.delivery import beam_fluence
+from cantlie.plan.delivery import beam_fields
 from cantlie.plan.request import PlannedTarget
 from cantlie.report.case_report import CheckRow
 
 LIMIT_PERCENT = 3.0
 """Agreement asked of the median: an alert, not a proof (AAPM TG-219, doi:10.1002/mp.15069, asks 3 to 5 %)."""
+
+_ARC_STEP_DEG = 8.0
 
 
 def check_plans(
@@ -39,7 +40,7 @@ def check_plans(
         name = planned.target.name
         progress(number / len(plans), f"independent dose of {name}")
         fields = [
-            Field(beam.control_points[0].geometry, beam_fluence(beam, machine, model)) for beam in planned.plan.beams
+            field for beam in planned.plan.beams for field in beam_fields(beam, machine, model, _ARC_STEP_DEG)
         ]
         fraction = Volume(planned.dose.grid, planned.dose.values / np.float32(planned.plan.fractions))
         check = independent_check(density, fields, model, fraction)

@@ -30,6 +30,7 @@ from cantlie.protocol.schema import Protocol
 from cantlie.report.case_pages import write_case_report
 from cantlie.report.case_report import CheckRow
 from cantlie.target.build import TargetResult, build_targets
+from cantlie.workflow.arc_page import arc_summaries
 from cantlie.workflow.case_page import case_report
 from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.choices import with_choices
@@ -258,6 +259,7 @@ def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...]
         "complexity": {
             one.target.name: asdict(complexity(one.plan, planned.machine)) for one in planned.planning.plans
         },
+        "arcs": {one.target.name: arc_summaries(one.plan, planned.machine) for one in planned.planning.plans},
         "independent_check": [asdict(check) for check in planned.checks],
         "files": [{"path": str(f.path.relative_to(out)), "modality": f.modality, "content": f.content} for f in files],
     }
