@@ -107,6 +107,43 @@ def audit(
 
 
 @app.command()
+def dosimetry(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs or comparisons, or folders above.")
+    ],
+    arms: Annotated[
+        Path | None,
+        typer.Option("--arms", metavar="FILE", help="CSV with run, arm and perhaps patient_id; default: by protocol."),
+    ] = None,
+    first: Annotated[
+        list[str] | None, typer.Option("--arm", metavar="ARM", help="Order of the arms; may be repeated.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="'STRUCTURE: METRIC'", help="One more metric, as 'Liver-GTV: V20Gy[%]'."),
+    ] = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tabulate the doses of many patients: mean and SD of each arm, tests, and tables ready for outcome models."""
+    from cantlie.report.dosimetry_report import results_of, run_dosimetry
+
+    folder = out or default_out("study-dosimetry")
+    with progress_shown("Cantlie dosimetry", quiet=as_json) as progress:
+        result = run_dosimetry(
+            runs, folder, arms_file=arms, arms=tuple(first or ()), metrics=tuple(metric or ()), progress=progress
+        )
+    if as_json:
+        say_json(results_of(result))
+        return
+    for note in result.notes:
+        if note.level == "warning":
+            tell(f"! {note.sentence()}")
+    say(f"{len(result.rows)} metrics of {len(result.runs)} plans in {len(result.arms)} arms, {result.tests} tested.")
+    say(f"Report: {folder / 'report.html'} (and tables/, cohort/). Research use only.")
+
+
+@app.command()
 def deidentify(
     data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the cohort to share.")],
