@@ -75,7 +75,9 @@ class MetricBand:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class JudgedMetric:
+    """What is measured in every dose; a clinical target's metric has no limit."""
+
     structure: str
     metric: str
     unit: str
@@ -85,6 +87,7 @@ class _Row:
     kind: str
 
     def is_met(self, value: float, nominal: float) -> bool:
+        """Say whether a value keeps the limit, or reaches 95 % of the planned one where there is none."""
         if self.limit is None:
             return value >= 0.95 * nominal
         return holds(value, self.op, self.limit)
@@ -92,7 +95,7 @@ class _Row:
 
 def metric_values(
     constraints: Sequence[ConstraintResult], coverage: Sequence[CoverageResult], targets: Mapping[str, Dvh]
-) -> dict[_Row, float]:
+) -> dict[JudgedMetric, float]:
     """Return the value of every rule that can be judged, and D98 %, D95 % and D2 % of clinical targets.
 
     Parameters
@@ -100,20 +103,20 @@ def metric_values(
     targets
         Clinical target to its DVH in the course.
     """
-    values: dict[_Row, float] = {}
+    values: dict[JudgedMetric, float] = {}
     for rule in coverage:
         if rule.achieved_percent is not None:
             metric = f"V{rule.isodose_percent:g}%[%]"
-            row = _Row(rule.target, metric, "%", rule.scope, ">=", rule.required_percent, "coverage")
+            row = JudgedMetric(rule.target, metric, "%", rule.scope, ">=", rule.required_percent, "coverage")
             values[row] = rule.achieved_percent
     for name, curve in targets.items():
         for share in (98.0, 95.0):
-            row = _Row(name, f"D{share:g}%[Gy]", "Gy", "course", ">=", None, "target")
+            row = JudgedMetric(name, f"D{share:g}%[Gy]", "Gy", "course", ">=", None, "target")
             values[row] = float(curve.dose_at_percent_gy(share))
     for constraint in constraints:
         if constraint.achieved is not None:
             values[
-                _Row(
+                JudgedMetric(
                     constraint.evaluated_structure or constraint.structure, constraint.metric, constraint.unit,
                     constraint.scope, constraint.op, constraint.limit, "constraint",
                 )
@@ -122,7 +125,7 @@ def metric_values(
 
 
 def metric_bands(
-    nominal: Mapping[_Row, float], outcomes: Sequence[tuple[Scenario, Mapping[_Row, float]]]
+    nominal: Mapping[JudgedMetric, float], outcomes: Sequence[tuple[Scenario, Mapping[JudgedMetric, float]]]
 ) -> tuple[MetricBand, ...]:
     """Return the band of every metric of the plan over the scenarios."""
     bands = []

@@ -1,0 +1,201 @@
+"""What if things go otherwise than planned: robustness, displaced sessions ... as results, files and chapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cantlie.core.files import write_text
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, part, silent
+from cantlie.core.volume import Volume
+from cantlie.course.accumulation import CourseDose
+from cantlie.evaluation.scenarios import Shift
+from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.machine import Machine
+from cantlie.patient.regions import Regions
+from cantlie.plan.scenario_dose import density_change
+from cantlie.plan.treatment import TreatmentPlan
+from cantlie.protocol.schema import Protocol
+from cantlie.report.case_pages import with_colours
+from cantlie.report.case_report import StructureView
+from cantlie.report.displaced_pages import displaced_section
+from cantlie.report.document import Section
+from cantlie.report.dvh_figure import colours_on_white
+from cantlie.report.robustness_pages import robustness_section
+from cantlie.workflow.displaced_course import DisplacedCourse, displaced_course, displaced_results, shifts_for
+from cantlie.workflow.robustness_stage import (
+    Level,
+    Robustness,
+    RobustnessRequest,
+    bands_csv,
+    robustness_of,
+    robustness_results,
+)
+
+BANDS_FILE = "dvh_bands.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What a user wants to know beyond the plan; None stands for the protocol's value.
+
+    ``simulated_mm`` are Sigma and sigma of a simulated course; ``shifts`` is a shift log.
+    """
+
+    robustness: Level = "quick"
+    shift_mm: Shift | None = None
+    shifts: Path | None = None
+    simulated_mm: tuple[float, float] | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """What the questions are asked of.
+
+    Parameters
+    ----------
+    doses
+        Dose of the course and of each plan by its target.
+    course
+        The course with its sessions, where there is a calendar.
+    plans, density, machine, model
+        What doses can be calculated again from; without plans doses are only displaced.
+    """
+
+    protocol: Protocol
+    regions: Regions
+    doses: Mapping[str, Volume]
+    prescriptions_gy: Mapping[str, float]
+    fractions: Mapping[str, int]
+    course: CourseDose | None = None
+    plans: Mapping[str, TreatmentPlan] = field(default_factory=dict)
+    density: Volume | None = None
+    machine: Machine | None = None
+    model: BeamModel | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What was found; None for what was not asked."""
+
+    robustness: Robustness | None = None
+    displaced: DisplacedCourse | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Remarks of all answers."""
+        return tuple(note for one in (self.robustness, self.displaced) if one is not None for note in one.notes)
+
+    def results(self) -> dict[str, Any]:
+        """Return the sections of results.json."""
+        sections: dict[str, Any] = {}
+        if self.robustness is not None:
+            sections["robustness"] = robustness_results(self.robustness)
+        if self.displaced is not None:
+            sections["displaced_course"] = displaced_results(self.displaced)
+        return sections
+
+    def write(self, out: Path) -> None:
+        """Write the files beside results.json; those of an earlier run that are not made again are removed."""
+        (out / BANDS_FILE).unlink(missing_ok=True)
+        if self.robustness is not None:
+            write_text(out / BANDS_FILE, bands_csv(self.robustness.bands))
+
+    def chapters(self, views: Sequence[StructureView]) -> tuple[Section, ...]:
+        """Return the chapters of the report, given its structures."""
+        sections = []
+        if self.robustness is not None:
+            names = [band.structure for band in self.robustness.bands]
+            colours = colours_on_white(with_colours(views), names)
+            sections.append(
+                robustness_section(
+                    self.robustness.metrics,
+                    self.robustness.bands,
+                    colours,
+                    method=self.robustness.method,
+                    varied=_varied(self.robustness),
+                )
+            )
+        if self.displaced is not None:
+            sections.append(
+                displaced_section(
+                    self.displaced.shifts.shifts_mm,
+                    self.displaced.shifts.source,
+                    self.displaced.metrics,
+                    eqd2_liver_gy=self.displaced.eqd2_liver_gy,
+                    alpha_beta_gy=self.displaced.alpha_beta_gy,
+                    remarks=[note.sentence() for note in self.displaced.notes],
+                )
+            )
+        return tuple(sections)
+
+
+def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -> Answers:
+    """Answer what was asked.
+
+    Raises
+    ------
+    CantlieError
+        If a shift log or a value cannot be used.
+    """
+    protocol = subject.protocol
+    asked = protocol.robustness
+    request = RobustnessRequest(
+        level=what_if.robustness,
+        shift_mm=what_if.shift_mm if what_if.shift_mm is not None else asked.shift_mm,
+        density_percent=asked.density_percent,
+        systematic_sd_mm=asked.systematic_sd_mm,
+        random_sd_mm=asked.random_sd_mm,
+        seed=what_if.seed,
+    )
+    shifts = None
+    if subject.course is not None:
+        shifts = shifts_for(subject.course, what_if.shifts, what_if.simulated_mm, seed=what_if.seed)
+    changes = _density_changes(subject, request, part(progress, 0.0, 0.3))
+    robustness = robustness_of(
+        request, protocol, subject.regions, subject.doses, subject.prescriptions_gy, subject.fractions, changes,
+        part(progress, 0.3, 0.8),
+    )  # fmt: skip
+    displaced = None
+    if shifts is not None and subject.course is not None:
+        displaced = displaced_course(
+            protocol, subject.regions, subject.course, subject.prescriptions_gy, shifts, part(progress, 0.8, 1.0)
+        )
+    return Answers(robustness, displaced)
+
+
+def _density_changes(subject: Subject, request: RobustnessRequest, progress: Progress) -> dict[str, Volume]:
+    if request.level == "off" or request.density_percent == 0:
+        return {}
+    if subject.density is None or subject.machine is None or subject.model is None:
+        return {}
+    count = len(subject.plans)
+    return {
+        name: density_change(
+            plan, subject.density, subject.machine, subject.model, request.density_percent,
+            progress=part(progress, number / count, (number + 1) / count),
+        )
+        for number, (name, plan) in enumerate(subject.plans.items())
+    }  # fmt: skip
+
+
+def _varied(robustness: Robustness) -> str:
+    request = robustness.request
+    x, y, z = request.shift_mm
+    has_density = any(scenario.kind == "density" for scenario in robustness.scenarios)
+    text = f"The plan with the anatomy displaced by {x:g}, {y:g} and {z:g} mm each way along x, y and z in all sessions"
+    if has_density:
+        text += f", and with all densities {request.density_percent:g} % higher and lower"
+    text += "."
+    if request.level == "full":
+        systematic = ", ".join(f"{v:g}" for v in request.systematic_sd_mm)
+        random = ", ".join(f"{v:g}" for v in request.random_sd_mm)
+        text += (
+            f" Beside them {request.courses} courses drawn with systematic errors of {systematic} mm and random errors "
+            f"of {random} mm (standard deviations along x, y, z; seed {request.seed})."
+        )
+    return text
