@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from cantlie.cli.options import (
     StructureSetOption,
     default_out,
 )
+from cantlie.cli.what_if import RobustnessOption, SeedOption, ShiftOption, ShiftsOption, SimulateOption, what_if_of
 
 
 def evaluate(
@@ -44,6 +46,15 @@ def evaluate(
     label: Annotated[
         str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
     ] = "",
+    start: Annotated[
+        datetime | None,
+        typer.Option("--start", formats=["%Y-%m-%d"], help="First treatment day, for a shift log with dates."),
+    ] = None,
+    robustness: RobustnessOption = "quick",
+    shift_mm: ShiftOption = None,
+    shifts: ShiftsOption = None,
+    simulate_setup: SimulateOption = None,
+    seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol.
@@ -66,6 +77,8 @@ def evaluate(
         structure_set=structure_set,
         patient=patient,
         label=label,
+        start=start.date() if start else None,
+        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed),
     )
     with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
         dosimetry = evaluate_case(request, progress)

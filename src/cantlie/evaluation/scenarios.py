@@ -107,7 +107,7 @@ def course_scenarios(
     """
     _check("systematic error", systematic_sd_mm, LARGEST_SHIFT_MM)
     _check("random error", random_sd_mm, LARGEST_SHIFT_MM)
-    if not any((*systematic_sd_mm, *random_sd_mm)):
+    if not fractions or not any((*systematic_sd_mm, *random_sd_mm)):
         return ()
     random = np.random.default_rng(seed)
     sigma = np.asarray(random_sd_mm, dtype=np.float64)

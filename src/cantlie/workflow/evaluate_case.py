@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from cantlie.core.errors import DicomError
 from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
+from cantlie.course.calendar import next_monday
 from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import read_plan_file
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
@@ -28,8 +30,9 @@ from cantlie.workflow.plan_doses import SummedPlans, summed_plans
 from cantlie.workflow.results import dvh_csv, results_of, risks_of
 from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.summed_biology import biology_of_sum, eqd2_metrics
+from cantlie.workflow.what_if import Subject, WhatIf, answers_to, course_of_doses
 
-STAGES = {"reading the case": 4.0, "targets": 3.0, "evaluation": 5.0, "EQD2": 5.0, "report": 10.0}
+STAGES = {"reading the case": 4.0, "targets": 3.0, "evaluation": 5.0, "EQD2": 5.0, "what if": 6.0, "report": 10.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class EvaluateCase:
     structure_set: str | None = None
     patient: str | None = None
     label: str = ""
+    start: date | None = None
+    what_if: WhatIf = field(default_factory=WhatIf)
 
 
 def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimetry:
@@ -92,6 +97,10 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     physical = dosimetry.dvhs[COURSE]
     biology = run.stage("EQD2", "", lambda step: biology_of_sum(summed, regions, protocol, physical, step), keep=False)
     risks = () if biology is None else biology.risks
+    fractions = {plan.target: plan.fractions for plan in summed.plans if plan.target and plan.fractions}
+    course = course_of_doses(protocol, doses, fractions, request.start or next_monday(date.today()))
+    subject = Subject(protocol, regions, doses, prescriptions, fractions, course)
+    answers = run.stage("what if", "", lambda step: answers_to(request.what_if, subject, step), keep=False)
     notes = tuple(
         dict.fromkeys(
             (
@@ -101,6 +110,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
                 *summed.notes,
                 *dosimetry.notes,
                 *(note for risk in risks for note in risk.notes),
+                *answers.notes,
             )
         )
     )
@@ -110,6 +120,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         "plans_summed": _plans_summed(summed),
         "eqd2": eqd2_metrics(biology, physical),
         "radiobiology": {"ntcp": risks_of(risks)},
+        **answers.results(),
     }
     write_json(
         request.out / "results.json",
@@ -127,6 +138,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     run.clear("dvh_eqd2.csv", "figures")
     if biology is not None:
         write_text(request.out / "dvh_eqd2.csv", dvh_csv(biology.curves))
+    answers.write(request.out)
     run.note(notes)
     run.cite([protocol.citation.sentence(), *(risk.model.source for risk in risks)])
     run.add_provenance(case_sha256=patient.case.input_sha256, protocol_sha256=protocol.sha256)
@@ -134,6 +146,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     page = evaluation_report(
         patient, regions, with_targets.lesions, protocol, summed, plans, dosimetry, biology, notes, run.record, label
     )
+    page = replace(page, more=(*page.more, *answers.chapters(page.structures)))
     run.stage("report", "", lambda step: write_case_report(page, request.out), keep=False)
     return dosimetry
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cantlie.core.errors import InputError
 from cantlie.core.files import write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.course.accumulation import CourseDose
+from cantlie.course.calendar import plan_calendar
 from cantlie.evaluation.scenarios import Shift
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine
@@ -26,6 +31,7 @@ from cantlie.report.document import Section
 from cantlie.report.dvh_figure import colours_on_white
 from cantlie.report.robustness_pages import robustness_section
 from cantlie.workflow.displaced_course import DisplacedCourse, displaced_course, displaced_results, shifts_for
+from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.robustness_stage import (
     Level,
     Robustness,
@@ -153,6 +159,12 @@ def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -
         seed=what_if.seed,
     )
     shifts = None
+    if subject.course is None and (what_if.shifts is not None or what_if.simulated_mm is not None):
+        raise InputError(
+            "sessions cannot be displaced: a target has no dose or no fractions of its own",
+            where="--shifts",
+            remedy="give the RTPLAN and RTDOSE of each target's plan",
+        )
     if subject.course is not None:
         shifts = shifts_for(subject.course, what_if.shifts, what_if.simulated_mm, seed=what_if.seed)
     changes = _density_changes(subject, request, part(progress, 0.0, 0.3))
@@ -166,6 +178,26 @@ def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -
             protocol, subject.regions, subject.course, subject.prescriptions_gy, shifts, part(progress, 0.8, 1.0)
         )
     return Answers(robustness, displaced)
+
+
+def course_of_doses(
+    protocol: Protocol, doses: Mapping[str, Volume], fractions: Mapping[str, int], start: date
+) -> CourseDose | None:
+    """Return the course of plans made elsewhere by the protocol's calendar; None where a target has no dose of its own.
+
+    Parameters
+    ----------
+    doses
+        Dose of the course and of each plan by its target.
+    fractions
+        Target to the fractions that its dose stands for.
+    """
+    own = {name: doses[name] for name in protocol.target_ids if name in doses}
+    if len(own) < len(protocol.target_ids) or set(own) - set(fractions):
+        return None
+    grid = doses[COURSE].grid
+    values = {name: np.asarray(dose.resample(grid).values, dtype=np.float32) for name, dose in own.items()}
+    return CourseDose(grid, plan_calendar(protocol, start), values, dict(fractions))
 
 
 def _density_changes(subject: Subject, request: RobustnessRequest, progress: Progress) -> dict[str, Volume]:
