@@ -1,0 +1,422 @@
+"""The rest of a course on a new CT: a boost after a re-CT, or the plans made anew because the patient changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cantlie.core.errors import InputError
+from cantlie.core.notes import Note
+from cantlie.core.progress import Progress, part
+from cantlie.core.volume import Volume
+from cantlie.course.calendar import plan_calendar
+from cantlie.course.registration import RegistrationSettings
+from cantlie.dicom.case_images import CaseImage, images_of_case
+from cantlie.dicom.registration_file import RegistrationFile, registrations_of_case
+from cantlie.dicom.rtdose import write_rtdose
+from cantlie.machine.beam_model_file import load_beam_model
+from cantlie.machine.machine import Machine
+from cantlie.patient.masks import MASK_CONVENTION
+from cantlie.plan.planner import dose_grid, plan_targets
+from cantlie.plan.request import PlanningRequest, PlanningResult, PlanTarget
+from cantlie.protocol.checks import check_protocol
+from cantlie.protocol.schema import Protocol
+from cantlie.target.build import build_targets
+from cantlie.workflow.checks_stage import check_plans
+from cantlie.workflow.course_stage import course_of
+from cantlie.workflow.dosimetry import COURSE, judge_doses
+from cantlie.workflow.earlier_sessions import (
+    EarlierSessions,
+    PreviousRun,
+    calendar_with_given,
+    carry_over,
+    read_previous_run,
+)
+from cantlie.workflow.export import ExportedFile, export_case
+from cantlie.workflow.image_link import CITATIONS, ImageLink, link_images, write_link
+from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.planning_key import planning_key
+from cantlie.workflow.run_folder import RunFolder, key_of
+
+if TYPE_CHECKING:
+    from cantlie.workflow.plan_case import PlanCase, PlannedCase
+
+FIRST_CT = "first_ct"
+"""Folder of the run on the first CT, below that of the whole course."""
+STAGES = {
+    "reading both CTs": 8.0,
+    "registration": 40.0,
+    "targets": 4.0,
+    "earlier dose": 3.0,
+    "planning": 40.0,
+    "course": 5.0,
+    "evaluation": 6.0,
+    "independent check": 4.0,
+    "DICOM export": 4.0,
+    "report": 14.0,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewCt:
+    """What the rest of a course is planned from.
+
+    Parameters
+    ----------
+    earlier, later
+        How to read the CT of the sessions that were given, and the new one.
+    run
+        The earlier plans with the sessions that were given.
+    registrations
+        Registration objects that came with either CT.
+    """
+
+    earlier: PlanCase
+    later: PlanCase
+    run: PreviousRun
+    registrations: tuple[RegistrationFile, ...]
+
+
+def two_cts(request: PlanCase, protocol: Protocol) -> tuple[PlanCase, PlanCase] | None:
+    """Return how to read the first and the second CT of a protocol with a new CT, or None where there is only one.
+
+    Raises
+    ------
+    InputError
+        If the CTs of the case cannot be told apart in time, or the protocol has no second CT.
+    """
+    wanted = protocol.schedule.new_ct_before
+    if request.second_ct is not None:
+        if not wanted:
+            raise InputError(
+                f"{protocol.id} is planned on one CT",
+                where="--second-ct",
+                remedy="name targets in schedule.new_ct_before, or plan the rest of a course with --previous",
+            )
+        return request, replace(request, case=request.second_ct, series=None, structure_set=None)
+    if not wanted or request.series or request.structure_set:
+        return None
+    found = _drawn_on(images_of_case(request.case, patient_id=request.patient))
+    if len(found) < 2:
+        return None
+    if len(found) > 2 or not found[0].taken or found[0].taken == found[1].taken:
+        raise InputError(
+            f"the case has {len(found)} CTs with structures, and which is the first and the second is not clear",
+            where="CASE",
+            remedy="give the first as CASE (or choose it with --series) and the second with --second-ct FOLDER",
+        )
+    first, second = (
+        replace(request, series=image.series_uid, structure_set=image.structure_sets[0]) for image in found
+    )
+    return first, second
+
+
+def _drawn_on(images: Sequence[CaseImage]) -> list[CaseImage]:
+    """Return the plain CTs that have a structure set of their own."""
+    used: set[str] = set()
+    found = []
+    for image in images:
+        own = [uid for uid in image.structure_sets if uid not in used]
+        if own and image.label.kind != "phase":
+            used.add(own[0])
+            found.append(replace(image, structure_sets=tuple(own)))
+    return found
+
+
+def plan_two_cts(
+    first: PlanCase, second: PlanCase, protocol: Protocol, machine: Machine, notes: tuple[Note, ...], progress: Progress
+) -> PlannedCase:
+    """Plan a course with a new CT: all targets on the first CT, so that the limits of the course leave room for what
+    follows; then, with the dose of the first plans given, the others on the second CT.
+    """
+    from cantlie.workflow.plan_case import plan_case
+
+    folder = first.out / FIRST_CT
+    plan_case(replace(first, out=folder, second_ct=None, new_ct="first"), part(progress, 0.0, 0.5))
+    run = read_previous_run(folder)
+    given = run.sessions_before(protocol.schedule.new_ct_before)
+    if not given:
+        raise InputError("the protocol wants a new CT before its first session", where="schedule.new_ct_before")
+    objects = _objects(dict.fromkeys((first.case, second.case)))
+    what = NewCt(first, second, run.with_given(given), objects)
+    return plan_rest(what, protocol, machine, notes, part(progress, 0.5, 1.0))
+
+
+def plan_after_previous(
+    request: PlanCase, protocol: Protocol, machine: Machine, notes: tuple[Note, ...], progress: Progress
+) -> PlannedCase:
+    """Plan the remaining sessions of an earlier run on a new CT.
+
+    Raises
+    ------
+    InputError
+        If the earlier run had another protocol, its CT is not found, or no session is left.
+    """
+    assert request.previous is not None
+    run = read_previous_run(request.previous)
+    if run.protocol_id != protocol.id:
+        raise InputError(
+            f"the earlier run followed {run.protocol_id}, not {protocol.id}",
+            where="--previous",
+            remedy=f"give --protocol {run.protocol_id}",
+        )
+    if request.given is None:
+        raise InputError(
+            "it is not said how many sessions were given", where="--given", remedy="give their number with --given N"
+        )
+    later = request
+    if request.previous_ct is not None:
+        earlier = replace(request, case=request.previous_ct, series=None, structure_set=None)
+    else:
+        frame = run.plans[0].frame_uid
+        images = images_of_case(request.case, patient_id=request.patient)
+        old = [image for image in images if image.frame_uid == frame and image.structure_sets]
+        new = [image for image in images if image.frame_uid != frame and image.structure_sets]
+        if len(old) != 1 or len(new) != 1:
+            raise InputError(
+                "the CT of the earlier run and the new one cannot both be told in the case",
+                where="CASE",
+                remedy="give the folder of the earlier CT with --previous-ct",
+            )
+        earlier, later = (
+            replace(request, series=one.series_uid, structure_set=one.structure_sets[0]) for one in (old[0], new[0])
+        )
+    objects = _objects(dict.fromkeys((request.case, earlier.case)))
+    what = NewCt(earlier, later, run.with_given(request.given), objects)
+    return plan_rest(what, protocol, machine, notes, progress)
+
+
+def _objects(folders: dict[Path, None]) -> tuple[RegistrationFile, ...]:
+    return tuple(one for folder in folders for one in registrations_of_case(folder))
+
+
+def plan_rest(
+    what: NewCt, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...], progress: Progress
+) -> PlannedCase:
+    """Plan what is left of a course on a new CT with the dose that was given on the earlier one, and judge the sum."""
+    from cantlie.workflow.plan_case import plain_settings
+
+    protocol = _of_one_scheme(protocol, what)
+    later = what.later
+    with RunFolder(later.out, {"name": "plan", **plain_settings(later)}, STAGES, progress) as run:
+        return _stages(run, what, protocol, machine, choice_notes)
+
+
+def _of_one_scheme(protocol: Protocol, what: NewCt) -> Protocol:
+    if not protocol.schemes:
+        return protocol
+    chosen = what.later.scheme or (what.run.results.get("scheme") or {}).get("scheme")
+    if not chosen:
+        raise InputError(
+            "the earlier run does not say which scheme it chose", where="scheme", remedy="name it with --scheme"
+        )
+    return protocol.with_scheme(str(chosen))
+
+
+def remaining_targets(protocol: Protocol, run: PreviousRun) -> tuple[PlanTarget, ...]:
+    """Return what is left of each target's prescription after the sessions that were given."""
+    given = {plan.target: plan.given for plan in run.plans}
+    left = []
+    for name in protocol.target_ids:
+        prescription = protocol.prescription(name)
+        fractions = prescription.fractions - given.get(name, 0)
+        if fractions > 0:
+            left.append(PlanTarget(name, prescription.dose_per_fraction_gy * fractions, fractions))
+    return tuple(left)
+
+
+def _read(request: PlanCase, step: Progress) -> PreparedPatient:
+    return prepare_patient(
+        request.case,
+        aliases=request.aliases,
+        density_curve=request.density_curve,
+        series=request.series,
+        structure_set=request.structure_set,
+        patient=request.patient,
+        progress=step,
+    )
+
+
+def _stages(
+    run: RunFolder, what: NewCt, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
+) -> PlannedCase:
+    from cantlie.workflow.plan_case import PlannedCase, beyond_the_planner, citations_of, levels_of, write_results
+
+    request = what.later
+    earlier_patient, patient = run.stage(
+        "reading both CTs",
+        "",
+        lambda step: (_read(what.earlier, part(step, 0.0, 0.5)), _read(request, part(step, 0.5, 1.0))),
+        keep=False,
+    )
+    _check_two(earlier_patient, patient, what)
+    settings = RegistrationSettings()
+    hashes = (earlier_patient.case.input_sha256, patient.case.input_sha256)
+    link: ImageLink = run.stage(
+        "registration",
+        key_of(*hashes, str(settings), [one.sop_instance_uid for one in what.registrations]),
+        lambda step: link_images(patient.case, earlier_patient.case, settings, what.registrations, step),
+    )
+    left = remaining_targets(protocol, what.run)
+    names = tuple(target.name for target in left)
+    targets = run.stage(
+        "targets", "", lambda step: build_targets(patient.regions, protocol, only=names, progress=step), keep=False
+    )
+    asked = PlanningRequest(
+        patient.density, targets.regions, protocol, machine, patient.case.ct.patient_position, left,
+        levels={name: level for name, level in levels_of(targets, protocol).items() if name in names},
+    )  # fmt: skip
+    earlier: EarlierSessions = run.stage(
+        "earlier dose", "", lambda _: carry_over(what.run, link, dose_grid(asked)), keep=False
+    )
+    asked = replace(asked, given_dose=earlier.total.dose)
+    key = key_of(
+        planning_key(protocol, machine, patient.case.input_sha256, patient.curve, request.aliases),
+        hashes,
+        [(plan.target, plan.given, plan.plan.sop_instance_uid) for plan in earlier.plans],
+        link.origin,
+    )
+    planning: PlanningResult = run.stage("planning", key, lambda step: plan_targets(asked, step))
+    total = planning.total_dose
+    total = Volume(total.grid, total.values + earlier.total.dose.values)
+    calendar = calendar_with_given(plan_calendar(protocol, what.run.start), earlier)
+    course = run.stage(
+        "course",
+        key,
+        lambda step: course_of(
+            protocol, (*earlier.as_plans(), *planning.plans), targets.regions, what.run.start, step, calendar=calendar
+        ),
+        keep=False,
+    )
+    own = {one.target.name: one.target.prescription_gy for one in planning.plans}
+    doses = {COURSE: total, **{one.target.name: one.dose for one in planning.plans}}
+    whole = {name: protocol.prescription(name).total_gy for name in names}
+    dosimetry = run.stage(
+        "evaluation",
+        key,
+        lambda step: judge_doses(targets.regions, protocol, doses, own, step, course_prescriptions_gy=whole),
+        keep=False,
+    )
+    checks, check_notes = run.stage(
+        "independent check",
+        key,
+        lambda step: check_plans(planning.plans, patient.density, machine, load_beam_model(machine.beam_model), step),
+        keep=False,
+    )
+    findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
+    notes = dict.fromkeys(
+        (*choice_notes, *beyond_the_planner(protocol, machine), *patient.notes, *targets.notes, *earlier.notes,
+         *planning.notes, *dosimetry.notes, *course.notes, *check_notes, *findings,
+         Note(MASK_CONVENTION, "structures", "info"))
+    )  # fmt: skip
+    planned = PlannedCase(
+        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes),
+        earlier=earlier, earlier_case=earlier_patient.case, earlier_results=what.run.results,
+    )  # fmt: skip
+    run.note(notes)
+    run.cite((*citations_of(planned), *CITATIONS))
+    run.add_provenance(
+        case_sha256=patient.case.input_sha256,
+        earlier_case_sha256=earlier_patient.case.input_sha256,
+        protocol_sha256=protocol.sha256,
+        machine_sha256=machine.sha256,
+    )
+    run.clear("dicom", "figures")
+    files = run.stage("DICOM export", key, lambda step: _export(planned, total, step), keep=False)
+    run.stage("report", key, lambda step: write_results(run, planned, files, step), keep=False)
+    return planned
+
+
+def _check_two(earlier: PreparedPatient, later: PreparedPatient, what: NewCt) -> None:
+    if earlier.case.ct.series_instance_uid == later.case.ct.series_instance_uid:
+        raise InputError(
+            "both CTs are the same series", where="CASE", remedy="give two CTs that were taken at different times"
+        )
+    frames = {plan.frame_uid for plan in what.run.plans}
+    own = earlier.case.ct.frame_of_reference_uid
+    if own and own not in frames:
+        raise InputError(
+            "the earlier CT is not the one that the earlier run was planned on (another frame of reference)",
+            where="earlier CT",
+            remedy="give the CT of the earlier run with --previous-ct",
+        )
+
+
+def _export(planned: PlannedCase, total: Volume, progress: Progress) -> tuple[ExportedFile, ...]:
+    assert planned.earlier is not None and planned.earlier_case is not None
+    folder = planned.request.out / "dicom"
+    case, earlier = planned.patient.case, planned.earlier
+    targets = planned.targets
+    files = list(
+        export_case(
+            folder, case, targets.regions, [n for n in targets.volumes_cc if targets.volumes_cc[n] > 0],
+            planned.planning.plans, planned.planning.total_dose, planned.machine, planned.protocol, progress,
+        )
+    )  # fmt: skip
+    for plan, carried in zip(earlier.plans, earlier.carried, strict=True):
+        path = folder / f"RD_{plan.target}_earlier.dcm"
+        what = f"{plan.given} sessions of {plan.target} on the earlier CT, deformed"
+        uid = write_rtdose(case, carried.dose, path, plan_uids=[plan.plan.sop_instance_uid], comment=what)
+        files.append(ExportedFile(path, "RTDOSE", what, uid))
+    uids = [plan.plan.sop_instance_uid for plan in earlier.plans]
+    uids += [file.sop_instance_uid for file in files if file.modality == "RTPLAN"]
+    path = folder / "RD_course.dcm"
+    comment = "physical dose of the course on both CTs"
+    uid = write_rtdose(case, total, path, summation_type="MULTI_PLAN", plan_uids=uids, comment=comment)
+    files.append(ExportedFile(path, "RTDOSE", comment, uid))
+    written = write_link(folder, case, planned.earlier_case, earlier.link)
+    files += [ExportedFile(folder / name, "REG", content, "") for name, content in written.items()]
+    return tuple(files)
+
+
+def earlier_results(planned: PlannedCase) -> dict[str, Any] | None:
+    """Return what was given on the earlier CT as plain values for results.json."""
+    from cantlie.workflow.image_link import link_results
+
+    earlier = planned.earlier
+    if earlier is None:
+        return None
+    regions = planned.targets.regions
+    rows = {}
+    for name in ("Liver", "Liver-GTV", *sorted({row.evaluated_structure for row in planned.dosimetry.constraints})):
+        if name not in regions or not regions[name].any():
+            continue
+        weight = Volume(regions.grid, regions[name]).resample(earlier.total.dose.grid).values
+        if weight.sum() <= 0:
+            continue
+        dose, error = earlier.total.dose.values, earlier.total.uncertainty.values
+        inside = weight >= 0.5
+        rows[name] = {
+            "mean_gy": float((weight * dose).sum(dtype=np.float64) / weight.sum(dtype=np.float64)),
+            "max_gy": float(dose[inside].max()) if inside.any() else 0.0,
+            "mean_uncertainty_gy": float((weight * error).sum(dtype=np.float64) / weight.sum(dtype=np.float64)),
+        }
+    return {
+        "judged_on": "the new CT; the dose given on the earlier CT was deformed to it",
+        "mapping": earlier.total.mapping,
+        "sessions_given": earlier.sessions,
+        "plans": [
+            {"target": p.target, "fractions_given": p.given, "fractions_planned": p.plan.fractions,
+             "prescribed_dose_given_gy": p.given_gy}
+            for p in earlier.plans
+        ],
+        "dose_on_this_ct": rows,
+        "registration": link_results(earlier.link),
+    }  # fmt: skip
+
+
+def rows_of_finished_targets(planned: PlannedCase) -> list[dict[str, Any]]:
+    """Return the judged rows of plans that are wholly given, as the earlier run judged them on its CT."""
+    if planned.earlier is None or planned.earlier_results is None:
+        return []
+    still = {one.target.name for one in planned.planning.plans}
+    done = {plan.target for plan in planned.earlier.plans} - still
+    return [
+        {**row, "judged_on": "the earlier CT"}
+        for row in planned.earlier_results.get("constraints", [])
+        if row.get("scope") in done
+    ]
