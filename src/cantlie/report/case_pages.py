@@ -88,6 +88,7 @@ def document_of_case(report: CaseReport) -> Document:
         _beams(report),
         _calendar(report),
         _biology(report, colours),
+        *report.more,
         _remarks(report),
         _provenance(report),
     ]

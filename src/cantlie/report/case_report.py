@@ -18,6 +18,7 @@ from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.indices import PlanIndices
 from cantlie.machine.aperture import FluenceMap
 from cantlie.report.arc_view import ArcView
+from cantlie.report.document import Section
 from cantlie.report.scheme_section import SchemeView
 
 Role = Literal["target", "ctv", "gtv", "organ", "body"]
@@ -233,6 +234,8 @@ class CaseReport:
         All judged rules, of the course and of single plans (``scope`` tells).
     scheme
         How the prescription was chosen, where the protocol leaves a choice.
+    more
+        Further chapters, before the remarks.
     reference_limits
         Limits from elsewhere that stand beside the protocol's.
     attributions
@@ -265,6 +268,7 @@ class CaseReport:
     biology_note: str = ""
     ntcp: Sequence[NtcpRow] = ()
     checks: Sequence[CheckRow] = ()
+    more: Sequence[Section] = ()
     notes: Sequence[Note] = ()
     protocol_choices: Sequence[tuple[str, str]] = ()
     provenance: Sequence[tuple[str, object]] = ()
