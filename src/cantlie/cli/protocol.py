@@ -35,17 +35,32 @@ def show(name: Name) -> None:
 
 @app.command()
 def check(name: Name, as_json: JsonOption = False) -> None:
-    """Check a protocol: its form, and constraints that cannot bind or that contradict each other."""
+    """Check a protocol: its form, constraints that cannot bind or contradict each other, and reference limits."""
     from dataclasses import asdict
 
     from cantlie.protocol.checks import check_protocol
     from cantlie.protocol.loading import load_protocol
+    from cantlie.protocol.references import beside_references
 
     protocol = load_protocol(name)
+    beside = beside_references(protocol)
     findings = check_protocol(protocol)
     if as_json:
-        say_json({"id": protocol.id, "sha256": protocol.sha256, "findings": [asdict(finding) for finding in findings]})
+        rows = [{"constraint": b.constraint, "relation": b.relation, "reference": b.reference.sentence(),
+                 "source": b.reference.source, "index": b.index} for b in beside]  # fmt: skip
+        say_json(
+            {
+                "id": protocol.id,
+                "sha256": protocol.sha256,
+                "findings": [asdict(finding) for finding in findings],
+                "beside_references": rows,
+            }
+        )
         return
     say(f"{protocol.id}: {protocol.title}. The protocol can be read; {len(findings)} remarks.")
     for finding in findings:
         say(f"- {finding.sentence()}")
+    if beside:
+        say("Beside reference limits:")
+    for one in beside:
+        say(f"- {one.sentence()}")

@@ -29,6 +29,8 @@ class ConstraintResult:
         Why it cannot be evaluated, or that a stand-in was used.
     source
         For a limit from elsewhere that stands beside the protocol's: where it comes from. Such limits are not rules.
+    reference
+        For a rule of the protocol: how it stands to reference limits of the same metric.
     """
 
     structure: str
@@ -46,6 +48,7 @@ class ConstraintResult:
     wording: str = ""
     place: str = ""
     source: str = ""
+    reference: str = ""
 
 
 def judge(constraint: Constraint, dvh: Dvh | None, prescription_gy: float | None = None) -> ConstraintResult:

@@ -51,7 +51,7 @@ def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, s
                 [
                     Cell(result.structure, swatch=colours.get(result.evaluated_structure, ""), note=result.reason),
                     result.metric,
-                    limit,
+                    Cell(limit, note=result.reference) if result.reference else limit,
                     _with_unit(result.achieved, result.unit, digits),
                     _with_unit(result.margin, result.unit, digits, sign=True),
                     verdict_cell(result.verdict),

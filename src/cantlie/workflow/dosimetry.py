@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from cantlie.evaluation.coverage import CoverageResult, judge_coverage
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.evaluation.indices import PlanIndices, plan_indices
 from cantlie.patient.regions import Regions
+from cantlie.protocol.references import beside_references
 from cantlie.protocol.schema import Protocol
 from cantlie.target.recipes import resolve_first
 
@@ -90,6 +91,7 @@ def judge_doses(
         rows = [c for c in protocol.constraints if c.scope == scope or (c.scope == "plan" and scope != COURSE)]
         given = course_gy if scope == COURSE else prescriptions_gy[scope]
         constraints += constraint_table(rows, dvhs[scope], given)
+    constraints = _with_references(constraints, protocol)
     limits = constraint_table(protocol.reference_limits, dvhs[COURSE], course_gy)
     coverage = []
     for rule in protocol.coverage:
@@ -106,6 +108,21 @@ def judge_doses(
             plan_indices(of_scope[name], of_scope[BODY], wanted[name]) for name in judged if name in of_scope
         )
     return Dosimetry(dvhs, tuple(constraints), limits, tuple(coverage), indices, tuple(notes))
+
+
+def _with_references(rows: list[ConstraintResult], protocol: Protocol) -> list[ConstraintResult]:
+    """Return the rows with what reference limits of the same metric say beside them."""
+    beside: dict[tuple[str, str, float], list[str]] = {}
+    for one in beside_references(protocol):
+        rule = protocol.constraints[one.index]
+        key = (rule.structure, str(rule.parsed_metric), rule.limit)
+        beside.setdefault(key, []).append(f"{one.relation} {one.short()}")
+    return [
+        replace(row, reference="; ".join(beside[row.structure, row.metric, row.limit]))
+        if row.scope == COURSE and (row.structure, row.metric, row.limit) in beside
+        else row
+        for row in rows
+    ]
 
 
 def _masks(regions: Regions, protocol: Protocol) -> tuple[dict[str, NDArray[np.float32]], list[Note]]:
