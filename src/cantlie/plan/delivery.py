@@ -111,9 +111,10 @@ def plan_dose(
     model: BeamModel,
     grid: Grid,
     progress: Progress = silent,
+    arc_step_deg: float = ARC_STEP_DEG,
 ) -> Volume:
-    """Return the collapsed-cone dose in Gy of a plan, all its fractions."""
-    fields = [field for beam in plan.beams if beam.mu > 0 for field in beam_fields(beam, machine, model)]
+    """Return the collapsed-cone dose in Gy of a plan, all its fractions; for arcs see `beam_fields`."""
+    fields = [field for beam in plan.beams if beam.mu > 0 for field in beam_fields(beam, machine, model, arc_step_deg)]
     per_fraction = collapsed_cone_dose(density, fields, model, grid=grid, progress=progress)
     return Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
 

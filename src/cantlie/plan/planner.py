@@ -16,7 +16,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.machine.aperture import FluenceMap
 from cantlie.plan.conflicts import conflicts_of, contradictions
-from cantlie.plan.delivery import doses_by_scope, judge_rules, plan_dose
+from cantlie.plan.delivery import ARC_STEP_DEG, doses_by_scope, judge_rules, plan_dose
 from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence
@@ -30,6 +30,10 @@ from cantlie.plan.techniques import technique_of
 from cantlie.plan.treatment import TreatmentPlan
 
 Dose = NDArray[np.float64]
+
+FIRST_ARC_STEP_DEG = 16.0
+DRAFT_ARC_STEP_DEG = 8.0
+"""Parts of an arc that count as one direction while it is refined; its last dose is calculated in finer ones."""
 
 
 def plan_targets(request: PlanningRequest, progress: Progress = silent) -> PlanningResult:
@@ -76,7 +80,7 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     with work.timed("sequencing"):
         shapes = technique.first(task, openings, part(progress, 0.5, 0.55))
     with work.timed("final dose"):
-        final = _deliver(technique, task, setup, shapes, part(progress, 0.55, 0.6))
+        final = _deliver(technique, task, setup, shapes, part(progress, 0.55, 0.6), FIRST_ARC_STEP_DEG)
         state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
     with work.timed("apertures"):
         shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
@@ -103,15 +107,15 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     final, outcomes = best
     state.problem.offsets_gy = []
     factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels, [o.delivered for o in outcomes])
-    if max(abs(factor - 1.0) for factor in factors) > 1e-6:
+    is_draft = any(beam.dynamic for plan in final.plans for beam in plan)
+    if is_draft or max(abs(factor - 1.0) for factor in factors) > 1e-6:
         with work.timed("final dose"):
-            scaled = _deliver(
-                technique, task, setup, technique.settable(final.shapes, request.machine, factors), silent
-            )
+            scaled = technique.settable(final.shapes, request.machine, factors)
+            rescaled = _deliver(technique, task, setup, scaled, silent, ARC_STEP_DEG)
         with work.timed("evaluation"):
-            then = _judged(request, setup, scaled, promised)
-        if broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
-            final, outcomes = scaled, then
+            then = _judged(request, setup, rescaled, promised)
+        if is_draft or broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
+            final, outcomes = rescaled, then
         else:
             factors = (1.0,) * len(factors)
     progress(1.0, "planned")
@@ -194,7 +198,14 @@ class _Work:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-def _deliver(technique: Technique, task: Task, setup: Setup, shapes: Shapes, progress: Progress) -> _Delivered:
+def _deliver(
+    technique: Technique,
+    task: Task,
+    setup: Setup,
+    shapes: Shapes,
+    progress: Progress,
+    arc_step_deg: float = DRAFT_ARC_STEP_DEG,
+) -> _Delivered:
     request, machine = task.request, task.machine
     grid = dose_grid(request)
     rounded = technique.settable(shapes, machine)
@@ -204,7 +215,7 @@ def _deliver(technique: Technique, task: Task, setup: Setup, shapes: Shapes, pro
         label = f"{target.name} {request.protocol.id}"[:16].rstrip("-_ ")
         step = part(progress, number / len(setup.plans), (number + 1) / len(setup.plans))
         plans.append(technique.plan(target, fields, own, machine, label))
-        doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step))
+        doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step, arc_step_deg))
     points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
     return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
 
