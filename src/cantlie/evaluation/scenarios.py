@@ -1,7 +1,7 @@
 """What may go otherwise than planned: the anatomy lies beside its place, session by session, or is denser than thought.
 
 Photon dose hardly changes its shape when the patient is displaced by a few millimetres: the dose stays where the room
-has it, and the anatomy moves in it (McCarter and Beckham 2000, doi:10.1088/0031-9155/45/4/307). How well that holds for
+has it, and the anatomy moves in it (McCarter and Beckham 2000, Phys Med Biol 45:923). How well that holds for
 Cantlie's plans is measured in docs/explanation/robustness.md.
 """
 

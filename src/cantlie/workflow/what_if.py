@@ -32,6 +32,7 @@ from cantlie.report.dvh_figure import colours_on_white
 from cantlie.report.robustness_pages import robustness_section
 from cantlie.workflow.displaced_course import DisplacedCourse, displaced_course, displaced_results, shifts_for
 from cantlie.workflow.dosimetry import COURSE
+from cantlie.workflow.radiograph_stage import Outline
 from cantlie.workflow.robustness_stage import (
     Level,
     Robustness,
@@ -40,6 +41,7 @@ from cantlie.workflow.robustness_stage import (
     robustness_of,
     robustness_results,
 )
+from cantlie.workflow.target_outline import outline_of_points, outline_points
 
 BANDS_FILE = "dvh_bands.csv"
 
@@ -198,6 +200,12 @@ def course_of_doses(
     grid = doses[COURSE].grid
     values = {name: np.asarray(dose.resample(grid).values, dtype=np.float32) for name, dose in own.items()}
     return CourseDose(grid, plan_calendar(protocol, start), values, dict(fractions))
+
+
+def outline_function(regions: Regions, name: str) -> Outline:
+    """Return a function that projects the outline of a region into the frame of a direction."""
+    points = outline_points(regions, name)
+    return lambda geometry: outline_of_points(geometry, points)
 
 
 def _density_changes(subject: Subject, request: RobustnessRequest, progress: Progress) -> dict[str, Volume]:
