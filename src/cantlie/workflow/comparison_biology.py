@@ -220,7 +220,7 @@ def biology_of_arm(
     complications: list[Probability] = []
     spared: float | None = None
     if normal_liver in bed:
-        complications.append(_rild(bed[normal_liver], assumptions, largest_dose_per_fraction_gy))
+        complications.append(rild_over_corners(bed[normal_liver], assumptions, largest_dose_per_fraction_gy))
         if fractions <= FEW_FRACTIONS and normal_liver in physical:
             whole = physical[normal_liver]
             complications.append(_of_estimate(hytec_enzyme_risk(whole.mean_gy, fractions), "its slope"))
@@ -239,7 +239,7 @@ def bed_volume(course: CourseDose, corner: Corner) -> Volume:
     return Volume(course.grid, np.asarray(bed, dtype=np.float32))
 
 
-def _rild(curves: Mapping[Corner, Dvh], assumptions: Assumptions, per_fraction_gy: float) -> Probability:
+def rild_over_corners(curves: Mapping[Corner, Dvh], assumptions: Assumptions, per_fraction_gy: float) -> Probability:
     """Return the risk of RILD over alpha/beta, repair and TD50.
 
     TD50 was fitted at 1.5 Gy per fraction and is converted to EQD2 with the alpha/beta of each corner.

@@ -24,7 +24,9 @@ from cantlie.radiobiology.model import Estimate
 from cantlie.radiobiology.ntcp import hytec_enzyme_risk, rild
 from cantlie.radiobiology.repair import Repair
 from cantlie.target.build import NORMAL_LIVER
+from cantlie.workflow.comparison_biology import bed_volume
 from cantlie.workflow.results import risks_of
+from cantlie.workflow.rild_band import repairs_of, with_band
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,22 @@ def course_of(
     risks: list[Estimate] = []
     if liver_dvh is not None:
         centres = 0.5 * (liver_dvh.dose_gy[:-1] + liver_dvh.dose_gy[1:])
+        per_fraction = max(plan.target.prescription_gy / plan.target.fractions for plan in plans)
+        risk = rild(
+            centres,
+            liver_dvh.differential_cc,
+            liver_disease=biology.liver_disease,
+            largest_dose_per_fraction_gy=per_fraction,
+        )
         risks.append(
-            rild(
-                centres,
-                liver_dvh.differential_cc,
-                liver_disease=biology.liver_disease,
-                largest_dose_per_fraction_gy=max(plan.target.prescription_gy / plan.target.fractions for plan in plans),
+            with_band(
+                risk,
+                lambda corner: bed_volume(dose, corner),
+                masks[NORMAL_LIVER],
+                regions.grid,
+                biology,
+                repairs_of(biology),
+                per_fraction,
             )
         )
         fractions = max(plan.target.fractions for plan in plans)

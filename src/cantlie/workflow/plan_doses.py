@@ -16,7 +16,7 @@ from cantlie.dicom.plan_file import PlanFile
 from cantlie.dicom.rtdose import DoseFile
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
-from cantlie.radiobiology.linear_quadratic import eqd2_of_sessions_gy, high_dose_note
+from cantlie.radiobiology.linear_quadratic import bed_of_sessions_gy, eqd2_from_bed_gy, high_dose_note
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +70,8 @@ class SummedPlans:
         """The largest dose of any voxel in one fraction of one plan."""
         return max(float(plan.dose.values.max()) / plan.fractions for plan in self.plans if plan.fractions)
 
-    def eqd2(self, alpha_beta_gy: float) -> Volume:
-        """Return the EQD2 per voxel in Gy: of each plan with its own dose per fraction, then summed; full repair.
+    def bed(self, alpha_beta_gy: float) -> Volume:
+        """Return the BED per voxel in Gy: of each plan with its own dose per fraction, then summed; full repair.
 
         Raises
         ------
@@ -85,7 +85,12 @@ class SummedPlans:
         grid = self.physical.grid
         counts = [plan.fractions or 1 for plan in self.plans]
         doses = [_on(plan.dose, grid) / np.float32(count) for plan, count in zip(self.plans, counts, strict=True)]
-        return Volume(grid, np.asarray(eqd2_of_sessions_gy(doses, counts, alpha_beta_gy), dtype=np.float32))
+        return Volume(grid, np.asarray(bed_of_sessions_gy(doses, counts, alpha_beta_gy), dtype=np.float32))
+
+    def eqd2(self, alpha_beta_gy: float) -> Volume:
+        """Return the EQD2 per voxel in Gy (see `bed`)."""
+        found = self.bed(alpha_beta_gy)
+        return Volume(found.grid, np.asarray(eqd2_from_bed_gy(found.values, alpha_beta_gy), dtype=np.float32))
 
     def by_target(self) -> dict[str, Volume]:
         """Return the physical dose of each target's plans."""

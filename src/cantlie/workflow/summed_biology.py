@@ -18,6 +18,7 @@ from cantlie.radiobiology.ntcp import hytec_enzyme_risk, rild
 from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP
 from cantlie.target.recipes import resolve_first
 from cantlie.workflow.plan_doses import SummedPlans
+from cantlie.workflow.rild_band import with_band
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,12 +73,21 @@ def biology_of_sum(
     liver = next((name for name in (NORMAL_LIVER, protocol.normal_liver) if name in curves), None)
     if liver is not None:
         curve = curves[liver]
+        risk = rild(
+            0.5 * (curve.dose_gy[:-1] + curve.dose_gy[1:]),
+            curve.differential_cc,
+            liver_disease=biology.liver_disease,
+            largest_dose_per_fraction_gy=summed.largest_fraction_gy,
+        )
         risks.append(
-            rild(
-                0.5 * (curve.dose_gy[:-1] + curve.dose_gy[1:]),
-                curve.differential_cc,
-                liver_disease=biology.liver_disease,
-                largest_dose_per_fraction_gy=summed.largest_fraction_gy,
+            with_band(
+                risk,
+                lambda corner: summed.bed(corner.alpha_beta_gy),
+                masks[liver],
+                regions.grid,
+                biology,
+                (None,),
+                summed.largest_fraction_gy,
             )
         )
         fractions = sum(plan.fractions or 0 for plan in summed.plans)
