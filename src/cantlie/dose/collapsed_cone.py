@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
-from cantlie.dose.device import Device, check_device
+from cantlie.dose.device import Device, chosen
 from cantlie.dose.field import Field
 from cantlie.dose.phantom import Phantom, on_lattice, phantom
 from cantlie.dose.superposition import unit_dose
@@ -29,7 +29,7 @@ def collapsed_cone_dose(
     grid: Grid | None = None,
     medium: Medium = "medium",
     progress: Progress = silent,
-    device: Device = "auto",
+    device: Device | None = None,
 ) -> Volume:
     """Return the dose of fields in Gy.
 
@@ -51,40 +51,71 @@ def collapsed_cone_dose(
     medium
         Dose to the local medium, or to water in the same place.
     device
-        ``auto`` or ``cpu``; there is no GPU path yet.
+        ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one; None for what
+        :func:`cantlie.dose.device.computing_on` says, else ``auto``. Both give the same dose within 0.1 % of maximum.
 
     Raises
     ------
     DoseError
-        If there is no patient in the volume, or a field cannot be calculated.
+        If there is no patient in the volume, a field cannot be calculated, or there is no GPU for ``cuda``.
     """
-    check_device(device)
     wanted = density.grid if grid is None else grid
     patient = phantom(density, model, wanted)
-    total = np.zeros(patient.grid.shape, dtype=np.float32)
+    dose = accumulator(patient, model, device)
     for number, field in enumerate(fields):
         progress(number / max(len(fields), 1), f"dose of field {number + 1} of {len(fields)}")
-        add_field(patient, field, model, total)
+        dose.add(field)
     progress(1.0, "dose")
+    total = dose.total()
     if medium == "medium":
         total *= patient.ratio
     return Volume(wanted, on_lattice(total, patient.grid, wanted))
 
 
-def field_dose(patient: Phantom, field: Field, model: BeamModel, grid: Grid, medium: Medium) -> NDArray[np.float32]:
-    """Return the dose (Gy) of one field in a prepared patient on a grid of its lattice, shape ``grid.shape``."""
-    total = np.zeros(patient.grid.shape, dtype=np.float32)
-    add_field(patient, field, model, total)
-    if medium == "medium":
-        total *= patient.ratio
-    return on_lattice(total, patient.grid, grid)
+class Accumulator(Protocol):
+    """The dose of fields in one patient, summed on some device."""
+
+    def add(self, field: Field) -> None:
+        """Add the dose (Gy, to the water-equivalent medium) of a field."""
+
+    def total(self) -> NDArray[np.float32]:
+        """Return the dose of all fields so far, shape ``patient.grid.shape``, and begin anew."""
 
 
-def add_field(patient: Phantom, field: Field, model: BeamModel, total: NDArray[np.float32]) -> None:
-    """Add the dose (Gy, to the water-equivalent medium) of one field to an array on the patient's grid."""
-    photons, electrons = unit_dose(patient, field, model)
-    photons *= np.float32(fluence_per_mu(model, field.geometry.sad_mm))
-    total += photons
-    if electrons is not None:
-        electrons *= np.float32(model.electron_contamination * model.calibration.gy_per_mu)
-        total += electrons
+class CpuDose:
+    """The dose of fields in one patient, summed on the CPU."""
+
+    def __init__(self, patient: Phantom, model: BeamModel) -> None:
+        self._patient = patient
+        self._model = model
+        self._total = np.zeros(patient.grid.shape, dtype=np.float32)
+
+    def add(self, field: Field) -> None:
+        """Add the dose (Gy, to the water-equivalent medium) of a field."""
+        model = self._model
+        photons, electrons = unit_dose(self._patient, field, model)
+        photons *= np.float32(fluence_per_mu(model, field.geometry.sad_mm))
+        self._total += photons
+        if electrons is not None:
+            electrons *= np.float32(model.electron_contamination * model.calibration.gy_per_mu)
+            self._total += electrons
+
+    def total(self) -> NDArray[np.float32]:
+        """Return the dose of all fields so far, shape ``patient.grid.shape``, and begin anew."""
+        dose, self._total = self._total, np.zeros_like(self._total)
+        return dose
+
+
+def accumulator(patient: Phantom, model: BeamModel, device: Device | None = None) -> Accumulator:
+    """Return what sums the dose of fields on a device.
+
+    Raises
+    ------
+    DoseError
+        For ``cuda`` where no GPU can be used.
+    """
+    if chosen(device) == "cuda":
+        from cantlie.dose.cuda_dose import CudaDose
+
+        return CudaDose(patient, model)
+    return CpuDose(patient, model)

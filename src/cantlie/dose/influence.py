@@ -24,10 +24,11 @@ from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
-from cantlie.dose.collapsed_cone import field_dose
+from cantlie.dose.collapsed_cone import Accumulator, accumulator
+from cantlie.dose.device import Device
 from cantlie.dose.field import Field
 from cantlie.dose.pencil import SIGMA_MM, pencil_kernel
-from cantlie.dose.phantom import Phantom, phantom
+from cantlie.dose.phantom import Phantom, on_lattice, phantom
 from cantlie.dose.rays import trace
 from cantlie.dose.superposition import threads
 from cantlie.machine.aperture import FluenceMap
@@ -254,6 +255,7 @@ def influence_matrix(
     *,
     medium: Literal["medium", "water"] = "medium",
     progress: Progress = silent,
+    device: Device | None = None,
 ) -> Influence:
     """Return the influence of beamlets on the dose of voxels.
 
@@ -272,11 +274,13 @@ def influence_matrix(
         Which voxels are rows: a mask of shape ``grid.shape`` or flat indices; all if None.
     medium
         Dose to the local medium, or to water in the same place.
+    device
+        Where the collapsed cones are computed, as for :func:`cantlie.dose.collapsed_cone.collapsed_cone_dose`.
 
     Raises
     ------
     DoseError
-        If there is no patient in the volume, or beamlets are not on a lattice.
+        If there is no patient in the volume, beamlets are not on a lattice, or there is no GPU for ``cuda``.
     """
     if voxels is None:
         rows = np.arange(grid.size, dtype=np.int64)
@@ -288,10 +292,11 @@ def influence_matrix(
         rows = np.asarray(voxels, dtype=np.int64).ravel()
     patient = phantom(density, model, grid)
     points = grid.mm_from_index(np.stack(np.unravel_index(rows, grid.shape), axis=-1))
+    dose = accumulator(patient, model, device)
     operators = []
     for number, beam in enumerate(beamlets):
         progress(number / max(len(beamlets), 1), f"influence of beam {number + 1} of {len(beamlets)}")
-        operators.append(_beam_operator(patient, beam, model, grid, rows, points, medium))
+        operators.append(_beam_operator(patient, dose, beam, model, grid, rows, points, medium))
     progress(1.0, "influence")
     offsets = np.concatenate([[0], np.cumsum([beam.count for beam in beamlets])]).astype(np.int64)
     return Influence(grid, rows, offsets, tuple(operators))
@@ -313,6 +318,7 @@ def _place(values: NDArray[np.float64], nodes: NDArray[np.float64]) -> tuple[NDA
 
 def _beam_operator(
     patient: Phantom,
+    dose: Accumulator,
     beam: Beamlets,
     model: BeamModel,
     grid: Grid,
@@ -362,8 +368,11 @@ def _beam_operator(
 
     # The open beam by both algorithms; far from the beam their ratio fades to one.
     narrow = _read(operator.planes(np.ones(beam.count, dtype=np.float32)), operator.base, part, operator.factor)
-    exact = field_dose(patient, Field(geometry, beam.fluence(np.ones(beam.count))), model, grid, medium)
-    exact = exact.ravel()[flat]
+    dose.add(Field(geometry, beam.fluence(np.ones(beam.count))))
+    open_beam = dose.total()
+    if medium == "medium":
+        open_beam *= patient.ratio
+    exact = on_lattice(open_beam, patient.grid, grid).ravel()[flat]
     floor = np.float32(0.02) * narrow.max(initial=np.float32(1e-20))
     factor = np.clip((exact + floor) / (narrow + floor), 0.0, 5.0)
     return _BeamOperator(column, row, operator.shape, blur_x, blur_y, operator.base, part, factor.astype(np.float32))

@@ -143,8 +143,9 @@ def release_at(  # type: ignore[no-untyped-def]
     x = (rel_x * frame[3, 0] + rel_y * frame[3, 1] + rel_z * frame[3, 2]) * scale
     y = (rel_x * frame[4, 0] + rel_y * frame[4, 1] + rel_z * frame[4, 2]) * scale
     map_ny, map_nx = reach_mm.shape
-    column = min(max(math.floor((x - edge_x) / pixel), 0), map_nx - 1)
-    row = min(max(math.floor((y - edge_y) / pixel), 0), map_ny - 1)
+    # int, for floor is a float in CUDA.
+    column = min(max(int(math.floor((x - edge_x) / pixel)), 0), map_nx - 1)  # noqa: RUF046
+    row = min(max(int(math.floor((y - edge_y) / pixel)), 0), map_ny - 1)  # noqa: RUF046
     beyond_x = max(edge_x - x, x - edge_x - pixel * map_nx, 0.0)
     beyond_y = max(edge_y - y, y - edge_y - pixel * map_ny, 0.0)
     away = (reach_mm[row, column] + beyond_x + beyond_y) / scale
@@ -246,9 +247,18 @@ def trace(
         Distance of rays in the isocentre plane and of nodes along the axis.
     """
     rays = fan(geometry, grid, x_range_mm, y_range_mm, pitch_mm, step_mm)
-    depth = np.empty(rays.shape, dtype=np.float32)
-    _trace(density, frame_of(geometry, grid), geometry.sad_mm, *rays.first_mm, pitch_mm, rays.start_mm, step_mm, depth)
+    depth = ray_depths(density, grid, geometry, rays)
     return RayDepths(rays.first_mm, pitch_mm, rays.start_mm, step_mm, depth)
+
+
+def ray_depths(density: NDArray[np.float32], grid: Grid, geometry: BeamGeometry, rays: Fan) -> NDArray[np.float32]:
+    """Return the water-equivalent depth at the nodes of a fan of rays, shape ``rays.shape``."""
+    depth = np.empty(rays.shape, dtype=np.float32)
+    _trace(
+        density, frame_of(geometry, grid), geometry.sad_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm,
+        rays.step_mm, depth,
+    )  # fmt: skip
+    return depth
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -16,6 +16,9 @@ def voxel_means(values: NDArray[np.float32], source: Grid, target: Grid) -> NDAr
     """
     if source.is_close(target, 1e-6):
         return np.ascontiguousarray(values, dtype=np.float32)
+    shift = _whole_shift(source, target)
+    if shift is not None:
+        return _moved(values, target.shape, shift)
     result = np.ascontiguousarray(values, dtype=np.float32)
     for axis in (2, 1, 0):  # the fastest axis first: it shrinks the data where memory is contiguous
         component = 2 - axis
@@ -28,6 +31,32 @@ def voxel_means(values: NDArray[np.float32], source: Grid, target: Grid) -> NDAr
         inner = int(np.prod(shape[axis + 1 :]))
         mixed = _mix(result.reshape(outer, shape[axis], inner), first, weights)
         result = mixed.reshape((*shape[:axis], target.shape[axis], *shape[axis + 1 :]))
+    return result
+
+
+def _whole_shift(source: Grid, target: Grid) -> tuple[int, ...] | None:
+    """Return the index [k, j, i] of the source's first voxel in the target, if both share one lattice; else None."""
+    spacing = np.asarray(source.spacing_mm)
+    if not np.allclose(spacing, target.spacing_mm, rtol=0.0, atol=1e-7):
+        return None
+    offset = (source.lower_mm - target.lower_mm) / spacing
+    whole = np.rint(offset)
+    if np.abs(offset - whole).max() > 1e-6:
+        return None
+    return tuple(int(n) for n in whole[::-1])
+
+
+def _moved(values: NDArray[np.float32], shape: tuple[int, int, int], shift: tuple[int, ...]) -> NDArray[np.float32]:
+    """Cut or pad an array to another grid of its lattice, zero outside."""
+    result = np.zeros(shape, dtype=np.float32)
+    inside, outside = [], []
+    for size, wanted, first in zip(values.shape, shape, shift, strict=True):
+        start, stop = max(0, first), min(wanted, size + first)
+        if stop <= start:
+            return result
+        outside.append(slice(start, stop))
+        inside.append(slice(start - first, stop - first))
+    result[tuple(outside)] = values[tuple(inside)]
     return result
 
 

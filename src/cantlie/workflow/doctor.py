@@ -18,6 +18,7 @@ from cantlie.core.errors import CantlieError
 from cantlie.core.files import write_text
 from cantlie.core.grid import Grid
 from cantlie.core.volume import Volume
+from cantlie.dose.device import Device, gpu
 
 _PACKAGES = ("numpy", "scipy", "numba", "pydicom", "pydantic", "matplotlib", "typst")
 
@@ -71,8 +72,8 @@ def _bundled_case() -> Check:
     return Check("bundled case", "pass", f"{nk} images of {nj} x {ni}, {len(case.structures)} structures")
 
 
-def _calibration() -> Check:
-    """Compute the open field that the monitor unit is defined by, with the time it takes when compiled."""
+def _open_field(device: Device) -> tuple[Volume, float]:
+    """Return the dose of 100 MU through the field that defines the monitor unit, and the seconds it took when warm."""
     from cantlie.dose.collapsed_cone import collapsed_cone_dose
     from cantlie.dose.field import Field
     from cantlie.machine.aperture import Aperture
@@ -86,10 +87,14 @@ def _calibration() -> Check:
     pixels = pixel_centres(-60.0, 60.0, 2.0)
     aperture = Aperture((-50.0, 50.0), (-50.0, 50.0))
     field = Field(BeamGeometry((0.0, 0.0, 0.0), 0.0), aperture_fluence(aperture, 100.0, None, model, pixels, pixels))
-    dose = collapsed_cone_dose(water, [field], model, grid=grid)
+    collapsed_cone_dose(water, [field], model, grid=grid, device=device)
     start = time.perf_counter()
-    dose = collapsed_cone_dose(water, [field], model, grid=grid)
-    seconds = time.perf_counter() - start
+    dose = collapsed_cone_dose(water, [field], model, grid=grid, device=device)
+    return dose, time.perf_counter() - start
+
+
+def _calibration() -> Check:
+    dose, seconds = _open_field("cpu")
     found = float(dose.sample([0.0, 0.0, 0.0]))
     verdict = "pass" if abs(found - 1.0) < 0.02 else "fail"
     text = f"{found:.4f} Gy for 100 MU (defined: 1 Gy); {seconds:.2f} s for 1 million voxels"
@@ -97,10 +102,14 @@ def _calibration() -> Check:
 
 
 def _gpu() -> Check:
-    from numba import cuda
-
-    if not cuda.is_available():
-        return Check("GPU", "info", "none found; dose is computed on the CPU")
-    name = cuda.get_current_device().name
-    found = name.decode() if isinstance(name, bytes) else str(name)
-    return Check("GPU", "info", f"{found}, not used: the dose engine has no GPU path yet")
+    """Compute the same field on the GPU, if there is one, and compare."""
+    found = gpu()
+    if found.problem:
+        return Check("GPU", "info", f"{found.problem}; dose is computed on the CPU")
+    if found.simulated:
+        return Check("GPU", "info", f"{found.name}: for tests only, far slower than the CPU")
+    on_cpu, _ = _open_field("cpu")
+    on_gpu, seconds = _open_field("cuda")
+    worst = 100.0 * float(np.abs(on_gpu.values - on_cpu.values).max() / on_cpu.values.max())
+    verdict = "pass" if worst <= 0.1 else "fail"
+    return Check("GPU", verdict, f"{found.name}; {seconds:.3f} s, at most {worst:.4f} % of maximum from the CPU")

@@ -17,7 +17,7 @@ from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile, read_plan_file
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
-from cantlie.dose.device import Device, check_device
+from cantlie.dose.device import Device, device_name
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import dvh
 from cantlie.machine.beam_model import BeamModel
@@ -29,6 +29,7 @@ from cantlie.machine.mlc import Mlc
 from cantlie.plan.delivery import PIXEL_MM, TAIL_MM
 from cantlie.plan.pieces import pieces
 from cantlie.plan.treatment import Segment, TreatmentBeam
+from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.patient_stage import prepare_patient
 from cantlie.workflow.run_folder import RunFolder, key_of
 
@@ -55,6 +56,7 @@ class RecalculatePlan:
     device: Device = "auto"
 
 
+@on_requested_device
 def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[str, Any]:
     """Calculate the dose of a plan and write RTDOSE and results.json; return what results.json holds.
 
@@ -63,9 +65,9 @@ def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[s
     CantlieError
         If the case, the plan or the machine cannot be used, or the plan belongs to another patient.
     """
-    check_device(request.device)
     settings = {"name": "dose", "machine": request.machine, "grid_mm": request.grid_mm, "dose_to": request.dose_to}
     with RunFolder(request.out, settings, STAGES, progress) as run:
+        run.add_provenance(dose_device=device_name())
         return _stages(run, request)
 
 
@@ -101,7 +103,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
         "dose",
         key_of("dose"),
         lambda step: collapsed_cone_dose(
-            patient.density, fields, model, grid=grid, medium=request.dose_to, progress=step, device=request.device
+            patient.density, fields, model, grid=grid, medium=request.dose_to, progress=step
         ),
         keep=False,
     )

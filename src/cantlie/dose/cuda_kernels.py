@@ -1,0 +1,289 @@
+"""CUDA kernels: the loops of the dose engine over threads. What a thread does in a voxel is the CPU's own function.
+
+Every kernel strides over its work, so that any number of threads gives the same result, and no two threads write to
+the same place: sums are made in a fixed order by one thread per voxel. Import this module only where CUDA is wanted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numba import config, cuda
+
+from cantlie.dose import rays as cpu_rays
+from cantlie.dose import regrid as cpu_regrid
+from cantlie.dose import sweep as cpu_sweep
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+THREADS = 128
+_MOST_BLOCKS = 1 << 16
+
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small grids are no fault of the user
+_F = np.float32
+
+
+def _steps(module: ModuleType) -> Any:
+    """Return a module with the steps of the engine as a kernel can call them.
+
+    numba compiles the CPU's functions for the GPU by itself; its simulator wants plain Python.
+    """
+    if not SIMULATED:
+        return module
+    spec = importlib.util.find_spec(module.__name__)
+    assert spec is not None and spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    config.DISABLE_JIT = True
+    try:
+        spec.loader.exec_module(plain)
+    finally:
+        config.DISABLE_JIT = False
+    return plain
+
+
+_rays, _regrid, _sweep = (_steps(module) for module in (cpu_rays, cpu_regrid, cpu_sweep))
+
+
+def launch(kernel: Any, count: int, *arguments: Any) -> None:
+    """Run a kernel over so many pieces of work."""
+    blocks, threads = min(-(-count // THREADS), _MOST_BLOCKS), THREADS
+    if SIMULATED:
+        blocks, threads = 1, 2
+    kernel[max(blocks, 1), threads](*arguments)
+
+
+@cuda.jit
+def fill_kernel(values, value):  # type: ignore[no-untyped-def]
+    """Set all of an array."""
+    for t in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        values[t] = value
+
+
+@cuda.jit
+def trace_kernel(density, frame, sad, first_x, first_y, pitch, start, step, depth):  # type: ignore[no-untyped-def]
+    """Fill the water-equivalent depth of a fan of rays, one thread per ray."""
+    _, ny, nx = depth.shape
+    for t in range(cuda.grid(1), ny * nx, cuda.gridsize(1)):
+        iy, ix = t // nx, t % nx
+        _rays.trace_ray(
+            density, frame, (first_x + pitch * ix) / sad, (first_y + pitch * iy) / sad, start, step, depth, iy, ix
+        )
+
+
+@cuda.jit
+def release_kernel(  # type: ignore[no-untyped-def]
+    density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step, table,
+    table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far, surface_dose, active,
+):  # fmt: skip
+    """Fill what the primary photons release, one thread per voxel; as :func:`cantlie.dose.rays.release`."""
+    nk, nj, ni = density.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        one, two, surface, reached = _rays.release_at(
+            k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y,
+            pitch, start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm,
+            lung_margin_mm,
+        )  # fmt: skip
+        near[k, j, i] = one
+        far[k, j, i] = two
+        active[k, j, i] = 1 if reached else 0
+        if contamination_mm > 0.0:
+            surface_dose[k, j, i] = surface
+
+
+@cuda.jit
+def bounds_kernel(active, bounds):  # type: ignore[no-untyped-def]
+    """Find first and last index along [k, j, i] of the voxels in reach, and their number: seven integers."""
+    nk, nj, ni = active.shape
+    first_k, last_k, first_j, last_j, first_i, last_i, count = nk, -1, nj, -1, ni, -1, 0
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        if active[k, j, i]:
+            first_k, last_k = min(first_k, k), max(last_k, k)
+            first_j, last_j = min(first_j, j), max(last_j, j)
+            first_i, last_i = min(first_i, i), max(last_i, i)
+            count += 1
+    if count:
+        cuda.atomic.min(bounds, 0, first_k)
+        cuda.atomic.max(bounds, 1, last_k)
+        cuda.atomic.min(bounds, 2, first_j)
+        cuda.atomic.max(bounds, 3, last_j)
+        cuda.atomic.min(bounds, 4, first_i)
+        cuda.atomic.max(bounds, 5, last_i)
+        cuda.atomic.add(bounds, 6, count)
+
+
+@cuda.jit
+def rows_kernel(active, at_k, at_j, at_i, nk, nj, ni, first, last):  # type: ignore[no-untyped-def]
+    """Find the run of voxels in reach of every row of a box, for each dominant axis; one thread per row.
+
+    Rows [n, p] stand one after another: those of dominant axis k (n = k, p = j), then j (j, k), then i (i, k).
+    """
+    for t in range(cuda.grid(1), 2 * nk * nj + ni * nk, cuda.gridsize(1)):
+        if t < 2 * nk * nj:
+            k, j = (t // nj, t % nj) if t < nk * nj else ((t - nk * nj) % nk, (t - nk * nj) // nk)
+            length = ni
+            i = 0
+        else:
+            i, k = (t - 2 * nk * nj) // nk, (t - 2 * nk * nj) % nk
+            length = nj
+            j = 0
+        low, high = length, 0
+        for q in range(length):
+            if t < 2 * nk * nj:
+                some = active[at_k + k, at_j + j, at_i + q]
+            else:
+                some = active[at_k + k, at_j + q, at_i + i]
+            if some:
+                low = min(low, q)
+                high = q + 1
+        first[t] = low
+        last[t] = high
+
+
+@cuda.jit(fastmath=True)
+def sweep_kernel(  # type: ignore[no-untyped-def]
+    density, near, far, at_k, at_j, at_i, nk, nj, ni, everywhere, first, last, axis, reverse, origins, low, span,
+    constants, lines_p, lines_q, start, count, parts,
+):  # fmt: skip
+    """Follow every line of some directions through a box, one thread per line.
+
+    Each direction deposits into a part of its own; see :func:`cantlie.dose.sweep.lines` for the tables.
+    """
+    for t in range(cuda.grid(1), count * lines_p * lines_q, cuda.gridsize(1)):
+        own = t // (lines_q * lines_p)
+        m = start + own
+        if axis[m] == 0:
+            planes, rows, columns, before = nk, nj, ni, 0
+        elif axis[m] == 1:
+            planes, rows, columns, before = nj, nk, ni, nk * nj
+        else:
+            planes, rows, columns, before = ni, nk, nj, 2 * nk * nj
+        line_p = t // lines_q % lines_p
+        line_q = t % lines_q
+        if line_p >= rows + span[m, 0] or line_q >= columns + span[m, 1]:
+            continue
+        line_p += low[m, 0]
+        line_q += low[m, 1]
+        steps_one, steps_two = constants[m, 0], constants[m, 1]
+        one_near, one_far, two_near, two_far = constants[m, 2], constants[m, 3], constants[m, 4], constants[m, 5]
+        both_near, both_far, per_length = constants[m, 6], constants[m, 7], constants[m, 8]
+        off_0, off_n, off_p, off_q = constants[m, 9], constants[m, 10], constants[m, 11], constants[m, 12]
+        deep_0, deep_n, deep_p, deep_q = constants[m, 13], constants[m, 14], constants[m, 15], constants[m, 16]
+        one = _F(0.0)
+        two = _F(0.0)
+        for step in range(planes):
+            p = line_p - origins[m, 0, step]
+            q = line_q - origins[m, 1, step]
+            if p < 0 or q < 0 or p >= rows or q >= columns:
+                continue
+            n = planes - 1 - step if reverse[m] else step
+            if axis[m] == 0:
+                k, j, i = n, p, q
+            elif axis[m] == 1:
+                k, j, i = p, n, q
+            else:
+                k, j, i = p, q, n
+            deposited = _F(0.0)
+            row = before + n * rows + p
+            if everywhere or (first[row] <= q and q < last[row]):
+                off = off_0 + off_n * _F(n) + off_p * _F(p) + off_q * _F(q)
+                deep = deep_0 + deep_n * _F(n) + deep_p * _F(p) + deep_q * _F(q)
+                turned = max(_F(1.0) + off / deep, _F(0.0))
+                one, two, deposited = _sweep.cross(
+                    density[at_k + k, at_j + j, at_i + i], near[at_k + k, at_j + j, at_i + i] * turned,
+                    far[at_k + k, at_j + j, at_i + i] * turned, one, two, steps_one, steps_two, one_near, one_far,
+                    two_near, two_far, both_near, both_far, per_length,
+                )  # fmt: skip
+            parts[((own * nk + k) * nj + j) * ni + i] = deposited
+
+
+@cuda.jit
+def sum_kernel(parts, count, energy, add):  # type: ignore[no-untyped-def]
+    """Sum the parts of directions in their order, one thread per voxel; ``add`` to what is there, or set it."""
+    nk, nj, ni = energy.shape
+    cells = nk * nj * ni
+    for t in range(cuda.grid(1), cells, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        value = energy[k, j, i] if add else _F(0.0)
+        for m in range(count):
+            value += parts[m * cells + t]
+        energy[k, j, i] = value
+
+
+@cuda.jit
+def block_kernel(density, per_mass, fk, fj, fi, mass, result):  # type: ignore[no-untyped-def]
+    """Sum blocks of voxels into coarse ones, one thread per block; as :func:`cantlie.dose.regrid.coarsen`."""
+    nk, nj, ni = mass.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        mass[k, j, i], result[k, j, i] = _regrid.block_mean(density, per_mass, fk, fj, fi, k, j, i)
+
+
+@cuda.jit
+def add_refined_kernel(coarse, fk, fj, fi, fine):  # type: ignore[no-untyped-def]
+    """Add the trilinear interpolation of a coarse array; as :func:`cantlie.dose.regrid.add_refined`."""
+    nk, nj, ni = fine.shape
+    ck, cj, ci = coarse.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        k0, k1, w = _regrid.between(k, fk, ck)
+        j0, j1, v = _regrid.between(j, fj, cj)
+        i0, i1, u = _regrid.between(i, fi, ci)
+        one = _F(1.0)
+        low = (one - w) * ((one - v) * coarse[k0, j0, i0] + v * coarse[k0, j1, i0]) + w * (
+            (one - v) * coarse[k1, j0, i0] + v * coarse[k1, j1, i0]
+        )
+        high = (one - w) * ((one - v) * coarse[k0, j0, i1] + v * coarse[k0, j1, i1]) + w * (
+            (one - v) * coarse[k1, j0, i1] + v * coarse[k1, j1, i1]
+        )
+        fine[k, j, i] += low * (one - u) + high * u
+
+
+@cuda.jit
+def repeat_kernel(values, at_k, at_j, at_i, factor, fine):  # type: ignore[no-untyped-def]
+    """Fill a finer array with the values of a box, each repeated along all axes."""
+    nk, nj, ni = fine.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        fine[k, j, i] = values[at_k + k // factor, at_j + j // factor, at_i + i // factor]
+
+
+@cuda.jit
+def add_means_kernel(energy, density, from_k, from_j, from_i, factor, at_k, at_j, at_i, total):  # type: ignore[no-untyped-def]
+    """Add the mean dose of the fine voxels in each voxel of a box.
+
+    ``from`` is the place of the energy's first voxel in ``density``, ``at`` that of the box in ``total``.
+    """
+    nk, nj, ni = energy.shape[0] // factor, energy.shape[1] // factor, energy.shape[2] // factor
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        value = _F(0.0)
+        for a in range(k * factor, (k + 1) * factor):
+            for b in range(j * factor, (j + 1) * factor):
+                for c in range(i * factor, (i + 1) * factor):
+                    value += energy[a, b, c] / density[from_k + a, from_j + b, from_i + c]
+        total[at_k + k, at_j + j, at_i + i] += value / _F(factor * factor * factor)
+
+
+@cuda.jit
+def to_dose_kernel(energy, density, total):  # type: ignore[no-untyped-def]
+    """Turn energy per volume into dose in place, and add it to a sum."""
+    nk, nj, ni = energy.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        energy[k, j, i] /= density[k, j, i]
+        total[k, j, i] += energy[k, j, i]
+
+
+@cuda.jit
+def add_scaled_kernel(values, factor, total, clear):  # type: ignore[no-untyped-def]
+    """Add an array times a factor to a sum; if ``clear``, leave zeros in it."""
+    nk, nj, ni = total.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        total[k, j, i] += _F(factor) * values[k, j, i]
+        if clear:
+            values[k, j, i] = _F(0.0)
