@@ -17,6 +17,7 @@ from cantlie.protocol.sections import (
     Drug,
     FollowUp,
     Margins,
+    Phases,
     Prescription,
     ReferenceLimit,
     Schedule,
@@ -40,6 +41,7 @@ __all__ = [
     "Guidance",
     "Margins",
     "Motion",
+    "Phases",
     "Prescription",
     "Protocol",
     "ReferenceLimit",
@@ -63,6 +65,7 @@ class Protocol(Section):
     citation: Citation
     targets: tuple[Target, ...] = Field(min_length=1)
     split: Split | None = None
+    phases: Phases = Phases()
     gtv: str = "GTV*"
     normal_liver: str = "Liver - GTV*"
     technique: Technique

@@ -139,6 +139,7 @@ class Target(Section):
     ptv_margin_mm: Margins = Field(default_factory=_no_margin)
     ptv_margin_least_mm: Margins | None = None
     ptv_margin_most_mm: Margins | None = None
+    breathing: Literal["in_margin", "itv"] = "in_margin"
 
     @property
     def ctv_id(self) -> str:
@@ -156,6 +157,8 @@ class Target(Section):
     def _fits_together(self) -> Self:
         if (self.recipe == "structure") != bool(self.structure):
             raise fault("'structure' is given exactly when the recipe is 'structure'", "recipe")
+        if self.breathing == "itv" and self.recipe not in ("whole_liver", "gtv_union", "largest_gtv"):
+            raise fault("an ITV is made of whole_liver, gtv_union or largest_gtv", "breathing")
         least, most = self.ptv_margin_least_mm, self.ptv_margin_most_mm
         if least is not None and any(a > b for a, b in zip(least.sides(), self.ptv_margin_mm.sides(), strict=True)):
             raise fault("ptv_margin_mm lies below ptv_margin_least_mm", "ptv_margin_mm")
@@ -219,6 +222,18 @@ class Arc(Section):
         if low < -180.0 - 1e-9 or high > 180.0 + 1e-9:
             raise fault("the arc passes 180 degrees, where no gantry gets through", "direction")
         return self
+
+
+class Phases(Section):
+    """What is done with the phases of a 4D-CT.
+
+    ``planning``: the phase that is planned on: ``exhale``, ``mid_position`` (by the contours), or ``average``, where
+    the contours are those of exhale and dose is computed in the mean density of all phases. ``contours``: ``drawn``
+    ones only, or those of the planning phase ``propagated`` to the others by deformable registration.
+    """
+
+    planning: Literal["exhale", "mid_position", "average"] = "exhale"
+    contours: Literal["drawn", "propagated"] = "drawn"
 
 
 class Technique(Section):

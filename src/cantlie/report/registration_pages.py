@@ -57,9 +57,11 @@ def registration_section(
     shown = [view for view in drawn if view.role != "body"]
     view = view_of(reference, [*(shown or propagated), *body])
     first, second = (grey_scaled(image, window) for image, window in zip((reference, aligned), windows, strict=True))
+    centre, width = windows[0]
+    alike = Volume(second.grid, second.values * width + (centre - width / 2))
     pair = image_pair_figure(
-        Picture(titles[0], first, [*shown, *propagated]), Picture(titles[1], second, [*shown, *propagated]), view,
-        window=(0.5, 1.0),
+        Picture(titles[0], reference, [*shown, *propagated]), Picture(titles[1], alike, [*shown, *propagated]), view,
+        window=windows[0],
     )  # fmt: skip
     blocks: list[Block] = [KeyValue(rows)]
     if facts["dice"]:

@@ -18,6 +18,7 @@ from cantlie.protocol.sections import Margins, Target
 from cantlie.target.halves import HalfLivers, divide_liver
 from cantlie.target.junction import Junction, meet
 from cantlie.target.margins import expand
+from cantlie.target.phase_contours import LIVER_ITV, itv_name
 from cantlie.target.recipes import matching, resolve
 
 Fractions = NDArray[np.float32]
@@ -161,7 +162,9 @@ def build_targets(
 
 
 def _ctv(known: Regions, target: Target, halves: HalfLivers | None, lesions: tuple[str, ...], liver: str) -> Fractions:
-    if target.recipe == "right_half_liver" and halves is not None:
+    if target.breathing == "itv":
+        base = _internal(known, target, lesions, liver)
+    elif target.recipe == "right_half_liver" and halves is not None:
         base = halves.right
     elif target.recipe == "left_half_liver" and halves is not None:
         base = halves.left
@@ -171,22 +174,40 @@ def _ctv(known: Regions, target: Target, halves: HalfLivers | None, lesions: tup
         base = resolve(known, target.structure)
     else:
         if not lesions:
-            raise StructureError(
-                "the protocol treats lesions, but none is contoured",
-                where=target.id,
-                remedy="contour them as GTV_1, GTV_2 ... or name them in an alias file",
-            )
+            raise _no_lesion(target)
         base = known[max(lesions, key=known.volume_cc)] if target.recipe == "largest_gtv" else known[ALL_LESIONS]
     if not base.any():
         raise StructureError("the target is empty", where=target.id, remedy="check the contours that it is made of")
     ctv = expand(known.grid, base, *target.ctv_margin_mm.lower_upper_mm())
     if target.clip_ctv_to:
-        ctv = intersect(ctv, resolve(known, target.clip_ctv_to))
+        limit = resolve(known, target.clip_ctv_to)
+        if target.breathing == "itv":
+            # What the lesion or the liver reaches in any phase is never cut off.
+            limit = union(limit, base, *([known[LIVER_ITV]] if LIVER_ITV in known else []))
+        ctv = intersect(ctv, limit)
         if not ctv.any():
             raise StructureError(
                 f"nothing of the target lies inside {target.clip_ctv_to}", where=target.id, remedy="check both contours"
             )
     return ctv
+
+
+def _internal(known: Regions, target: Target, lesions: tuple[str, ...], liver: str) -> Fractions:
+    """Return the union of the phases of what a target is made of; of the planning phase where there are no others."""
+    if target.recipe == "whole_liver":
+        return known[LIVER_ITV] if LIVER_ITV in known else known[liver]
+    if not lesions:
+        raise _no_lesion(target)
+    chosen = (max(lesions, key=known.volume_cc),) if target.recipe == "largest_gtv" else lesions
+    return union(*(known[itv_name(name)] if itv_name(name) in known else known[name] for name in chosen))
+
+
+def _no_lesion(target: Target) -> StructureError:
+    return StructureError(
+        "the protocol treats lesions, but none is contoured",
+        where=target.id,
+        remedy="contour them as GTV_1, GTV_2 ... or name them in an alias file",
+    )
 
 
 def _junction(

@@ -93,6 +93,10 @@ def read_previous_run(folder: Path) -> PreviousRun:
     CantlieError
         If it is not the folder of a finished ``cantlie plan``, or a file of it is damaged.
     """
+    if not (folder / "results.json").is_file():
+        raise InputError(
+            "this is not the folder of a finished cantlie plan", where=str(folder), remedy="give its --out folder"
+        )
     try:
         results = json.loads(read_text(folder / "results.json", "result of the earlier run"))
         protocol_id = str(results["protocol"]["id"])

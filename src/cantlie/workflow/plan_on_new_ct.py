@@ -418,5 +418,5 @@ def rows_of_finished_targets(planned: PlannedCase) -> list[dict[str, Any]]:
     return [
         {**row, "judged_on": "the earlier CT"}
         for row in planned.earlier_results.get("constraints", [])
-        if row.get("scope") in done
+        if row.get("scope") in done or (row.get("scope") == "plan" and row.get("structure") in done)
     ]
