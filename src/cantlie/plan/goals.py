@@ -36,11 +36,12 @@ MOST_PENALTY = 1e4
 MOST_PENALTY_OF_LIMITS = 1e5
 """Penalties end somewhere, so that rules which contradict each other come to rest. Those of limits end so much higher
 that coverage gives way by nearly all that is missing."""
-HOT_SPOT_CC = 10.0
+HOT_SPOT_CC = 1.0
 """A maximum is kept by the few cm³ beside the target, however large the organ is that they belong to."""
 MEAN_FACTOR = 20.0
 """A mean is one number, where other rules add up what many voxels exceed."""
 LEAST_PART = 0.25
+LEAST_PART_OF_TARGETS = 0.1
 """Part of a voxel that a structure fills at least for its dose to count for the structure's maximum."""
 LARGEST_BIAS = 0.3
 """Most that a metric on the CT grid is taken to differ from that in the optimiser's voxels, as a share of its limit."""
@@ -280,7 +281,8 @@ def volumes_that_count(rule: Rule, voxels: PlanningVoxels) -> NDArray[np.float64
     volumes = voxels.volumes_cc[rule.structure]
     if rule.metric.kind != "max":
         return volumes
-    own = np.where(volumes >= LEAST_PART * voxels.grid.voxel_cc, np.minimum(volumes, voxels.grid.voxel_cc), 0.0)
+    least = LEAST_PART_OF_TARGETS if rule.structure in voxels.distance_mm else LEAST_PART
+    own = np.where(volumes >= least * voxels.grid.voxel_cc, np.minimum(volumes, voxels.grid.voxel_cc), 0.0)
     return own if own.any() else volumes
 
 
