@@ -42,6 +42,7 @@ from cantlie.workflow.plan_case import PlanCase, PlannedCase
 from cantlie.workflow.planning_key import planning_inputs
 
 ALTERNATING, SEQUENTIAL, SBRT = "zhang2021-alternating", "zhang2021-sequential", "liu2022-sbrt"
+WHOLE_LIVER = "yin2014-boost"
 
 
 def _fixture():
@@ -289,6 +290,38 @@ def test_every_rule_stands_under_its_own_protocol(results):
         protocol = load_protocol(name)
         assert len(own) == len(protocol.constraints) + len(protocol.coverage)
         assert all("place" in row and "verdict" in row for row in own)
+
+
+def test_whole_liver_with_a_boost_is_compared_with_both_its_phases(tmp_path, patch):
+    road = Road()
+    found = run(tmp_path, road, ALTERNATING, WHOLE_LIVER, patch=patch, pages=True)
+    arm = next(arm for arm in found.arms if arm.id == WHOLE_LIVER)
+    assert [(t.id, t.fractions, t.total_gy) for t in arm.targets] == [
+        ("PTV_liver", 18, pytest.approx(30.6)),
+        ("PTV_boost", 12, pytest.approx(22.8)),
+    ]
+    assert (arm.sessions, arm.halves, len(arm.delivery)) == (30, None, 2)
+    planned = road.planned[WHOLE_LIVER]
+    phases = {p.target.name: p for p in planned.planning.plans}
+    voxel = np.unravel_index(int(np.argmax(planned.targets.regions["PTV_boost"])), CT.grid.shape)
+    point = CT.grid.mm_from_index(np.array([voxel]))
+    expected = sum(
+        p.target.fractions * d * (1 + d / 2.5)
+        for p in phases.values()
+        for d in [float(p.dose.sample(point)[0]) / p.target.fractions]
+    )
+    bed = bed_volume(planned.course.dose, Corner(2.5, None))
+    assert float(bed.sample(point)[0]) == pytest.approx(expected, rel=1e-3)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert WHOLE_LIVER not in results["halves"] and ALTERNATING in results["halves"]
+    row = of(results["summary"], WHOLE_LIVER, "classic radiation-induced")
+    assert row["other"] == pytest.approx(arm.biology.complications[0].value)
+    assert {r["structure"] for r in results["constraints"] if r["protocol"] == WHOLE_LIVER} >= {
+        "PTV_liver",
+        "PTV_boost",
+    }
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "PTV_boost" in page and load_protocol(WHOLE_LIVER).title in page
 
 
 def test_a_protocol_that_cannot_be_planned_leaves_a_row_and_the_others_stay(tmp_path, patch):
