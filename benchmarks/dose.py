@@ -1,25 +1,40 @@
 """Time and memory of the dose engine on the shared liver phantom, beside its peers in the same run.
 
-    python benchmarks/dose.py --shared ../shared/benchmarks [--peers PEERS_VENV] [--json OUT]
+    python benchmarks/dose.py --shared ../shared/benchmarks [--peers VENV --opentps DIR] [--write docs/validation]
 
-Without ``--peers`` only Cantlie runs, and ratios are given to the recorded figures of the peers (two cores of an AMD
-EPYC; see the README beside the shared benchmarks). With it, their scripts run first, one after another. Each
-measurement of Cantlie runs in a process of its own, after one small call that loads the compiled kernels.
+``--peers`` is a virtual environment with pyRadPlan, ``--opentps`` the unpacked wheel of opentps-core (both as the
+README beside the shared benchmarks says); their scripts run first, one after another, on a copy of that folder. Without
+them only Cantlie runs, and ratios are to the recorded figures of the peers (another machine). Each measurement of
+Cantlie runs in a process of its own, after one small call that loads the compiled kernels. ``--write`` leaves
+``speed.json`` and ``speed.md`` in a folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-RECORDED = {"open_field": 49.6, "liver_semi": 82.0, "liver_sbrt": 114.0}
+TASKS = {
+    "open_field": "open 10×10 field, native grid",
+    "liver_semi": "influence liver_semi, 5 mm",
+    "liver_sbrt": "influence liver_sbrt, 3 mm",
+}
+PEER = {"open_field": "OpenTPS collapsed cone", "liver_semi": "pyRadPlan", "liver_sbrt": "pyRadPlan"}
+RECORDED = {"open_field": (49.6, None), "liver_semi": (82.0, None), "liver_sbrt": (114.0, None)}
+BAR = {"open_field": 40.0, "liver_semi": 4.0, "liver_sbrt": 8.0}
 BEAMLET_MM = 5.0
 
 
@@ -49,7 +64,7 @@ def open_field(density, gantry_deg: float = 0.0):
     return Field(BeamGeometry((-85.0, 0.0, 10.0), gantry_deg), fluence), model
 
 
-def beamlets(density, target, beams: int = 9, margin_mm: float = 5.0):
+def beamlets(density, target, beams: int = 9, margin_mm: float = 5.0, width_mm: float = BEAMLET_MM):
     """Return the beamlets of coplanar beams that cover a target and a margin."""
     from scipy.ndimage import binary_dilation
 
@@ -62,15 +77,20 @@ def beamlets(density, target, beams: int = 9, margin_mm: float = 5.0):
         geometry = BeamGeometry(tuple(points.mean(axis=0)), float(angle))
         x, y, _ = geometry.project(points)
         cells = np.zeros((400, 400), dtype=bool)
-        cells[(y // BEAMLET_MM).astype(int) + 200, (x // BEAMLET_MM).astype(int) + 200] = True
-        row, column = np.nonzero(binary_dilation(cells, iterations=round(margin_mm / BEAMLET_MM)))
-        centres = ((column - 199.5) * BEAMLET_MM, (row - 199.5) * BEAMLET_MM)
-        result.append(Beamlets(geometry, *centres, BEAMLET_MM))
+        cells[(y // width_mm).astype(int) + 200, (x // width_mm).astype(int) + 200] = True
+        row, column = np.nonzero(
+            binary_dilation(cells, np.ones((3, 3)), iterations=max(1, round(margin_mm / width_mm)))
+        )
+        centres = ((column - 199.5) * width_mm, (row - 199.5) * width_mm)
+        result.append(Beamlets(geometry, *centres, width_mm))
     return result
 
 
-def measure(shared: Path, task: str) -> dict[str, float]:
-    """Run one task and return seconds, CPU seconds and peak memory."""
+def measure(shared: Path, task: str, size_mm: float, device: str) -> dict[str, float]:
+    """Run one task and return seconds, CPU seconds and peak memory.
+
+    ``size_mm`` is the voxel size of the open field's grid, or the width of beamlets; 0 for that of the comparison.
+    """
     from cantlie.core import Volume
     from cantlie.dose.collapsed_cone import collapsed_cone_dose
     from cantlie.dose.influence import influence_matrix
@@ -80,89 +100,218 @@ def measure(shared: Path, task: str) -> dict[str, float]:
     small = density.grid.resampled((12.0, 12.0, 12.0))
     result: dict[str, float] = {}
     if task == "open_field":
-        collapsed_cone_dose(density, [field], model, grid=small)
+        grid = density.grid.resampled((size_mm,) * 3) if size_mm else density.grid
+        for warm in (small, *([grid] if device == "cuda" else [])):
+            collapsed_cone_dose(density, [field], model, grid=warm, device=device)
         wall, cpu = time.perf_counter(), time.process_time()
-        collapsed_cone_dose(density, [field], model)
+        dose = collapsed_cone_dose(density, [field], model, grid=grid, device=device)
+        result["voxels"] = dose.values.size
     else:
         target = masks["PTV_SEMI" if task == "liver_semi" else "PTV_SBRT"]
         spacing = 5.0 if task == "liver_semi" else 3.0
         grid = density.grid.resampled((spacing,) * 3)
-        beams = beamlets(density, target)
-        influence_matrix(density, beams[:1], model, small)
+        beams = beamlets(density, target, width_mm=size_mm or BEAMLET_MM)
+        influence_matrix(density, beams[:1], model, grid if device == "cuda" else small, device=device)
         body = Volume(density.grid, masks["BODY"].astype(np.float32)).resample(grid).values > 0.5
         wall, cpu = time.perf_counter(), time.process_time()
-        influence = influence_matrix(density, beams, model, grid, body)
+        influence = influence_matrix(density, beams, model, grid, body, device=device)
         result["voxels"], result["beamlets"] = influence.shape
         result["operator_mb"] = influence.nbytes / 1e6
     result["wall_s"] = time.perf_counter() - wall
     result["cpu_s"] = time.process_time() - cpu
+    result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if task != "open_field":
         weights = np.ones(influence.shape[1])
+        influence.forward(weights)
         start = time.perf_counter()
         dose = influence.forward(weights)
         result["forward_s"] = time.perf_counter() - start
         start = time.perf_counter()
         influence.adjoint(dose)
         result["adjoint_s"] = time.perf_counter() - start
-    result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        if not size_mm:
+            from cantlie.plan.stored import stored
+
+            cpu = time.process_time()
+            kept = stored(influence)
+            result["stored_cpu_s"] = time.process_time() - cpu
+            result["stored_mb"] = sum(b.start.nbytes + b.index.nbytes + b.value.nbytes for b in kept.beams) / 1e6
     return result
 
 
-def peers(shared: Path, venv: Path) -> dict[str, float]:
-    """Run the shared baselines and return their CPU seconds."""
-    python = str(venv / "bin" / "python")
-    found = {}
-    for task, grid in (("liver_semi", "5"), ("liver_sbrt", "3")):
-        out = Path(f"peer_{task}.json").resolve()
-        command = [python, "baseline_pyradplan.py", "--case", task, "--grid", grid, "--json", str(out)]
-        subprocess.run(command, cwd=shared, check=True)
-        text = out.read_text(encoding="utf-8")
-        numbers = json.loads(text)
-        found[task] = next(float(v) for k, v in _flat(numbers) if "dij" in k.lower() and "cpu" in k.lower())
-    command = [python, "baseline_opentps_ccc.py", "--n", "1", "--grid", "native", "--field", "100"]
-    printed = subprocess.run(command, cwd=shared, check=True, capture_output=True, text=True).stdout
-    found["open_field"] = next(
-        float(v) for k, v in _flat(json.loads(printed[printed.index("{") :])) if "cpu" in k.lower()
-    )
+def measured(shared: Path, task: str, size_mm: float = 0.0, cores: int = 0, device: str = "cpu") -> dict[str, float]:
+    """Run one task in a process of its own, on so many cores (0 for all), and return its figures."""
+    command = [sys.executable, __file__, "--shared", str(shared), "--task", task, "--size", str(size_mm)]
+    allowed = sorted(os.sched_getaffinity(0))[: cores or None]
+    printed = subprocess.run(
+        [*command, "--device", device], check=True, capture_output=True, text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+        env={**os.environ, "OMP_NUM_THREADS": str(len(allowed)), "OPENBLAS_NUM_THREADS": str(len(allowed))},
+    )  # fmt: skip
+    return json.loads(printed.stdout.splitlines()[-1])
+
+
+def peers(shared: Path, venv: Path, opentps: Path) -> dict[str, tuple[float, float | None]]:
+    """Run the shared baselines on a copy of their folder; return CPU seconds and peak memory (GB) of each task."""
+    python = str((venv / "bin" / "python").absolute())
+    found: dict[str, tuple[float, float | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        for script in shared.glob("*.py"):
+            shutil.copy(script, here)
+        (here / "src_opentps").symlink_to(opentps.resolve())
+
+        def run(*arguments: str) -> dict[str, float]:
+            command = [python, *arguments, "--json", "figures.json"]
+            finished = subprocess.run(command, cwd=here, capture_output=True, text=True)
+            if finished.returncode:
+                sys.exit(f"{arguments[0]} failed:\n{finished.stderr[-2000:]}")
+            return json.loads((here / "figures.json").read_text(encoding="utf-8"))
+
+        for task, grid in (("liver_semi", "5"), ("liver_sbrt", "3")):
+            # Two iterations: the optimisation is not compared, and memory is read right after the matrix.
+            figures = run("baseline_pyradplan.py", "--case", task, "--grid", grid, "--maxiter", "2")
+            found[task] = figures["cpu_dij"], figures["rss_after_dij_GB"]
+            print(f"{PEER[task]:24s} {task:12s} {found[task][0]:7.2f} CPU s, peak {found[task][1]:.2f} GB", flush=True)
+        figures = run("baseline_opentps_ccc.py", "--n", "1", "--grid", "native", "--field", "100")
+        found["open_field"] = figures["cpu_s"], figures["maxrss_MB"] / 1e3
+        print(f"{PEER['open_field']:24s} open_field   {found['open_field'][0]:7.2f} CPU s", flush=True)
     return found
 
 
-def _flat(values, path: str = ""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
-        elif isinstance(value, (int, float)):
-            yield path + key, value
+def compared(shared: Path, reference: dict[str, tuple[float, float | None]]) -> dict[str, dict[str, float]]:
+    """Return the figures of each task beside those of its peer."""
+    table = {}
+    for task in TASKS:
+        row = measured(shared, task)
+        row["peer_cpu_s"], row["peer_peak_gb"] = reference[task]
+        row["times_fewer"] = row["peer_cpu_s"] / row["cpu_s"]
+        row["bar"] = BAR[task]
+        table[task] = row
+        print(
+            f"{task:12s} {row['cpu_s']:6.2f} CPU s, {row['wall_s']:6.2f} s, peak {row['peak_gb']:.2f} GB; "
+            f"{PEER[task]} {row['peer_cpu_s']:.1f} CPU s: {row['times_fewer']:.0f} times fewer (bar {BAR[task]:g})",
+            flush=True,
+        )
+    return table
+
+
+def scaling(shared: Path) -> dict[str, list[dict[str, float]]]:
+    """Return figures against voxel size of the open field, width of beamlets, and number of cores."""
+    table: dict[str, list[dict[str, float]]] = {"grid": [], "beamlets": [], "cores": []}
+    for size in (6.0, 4.0, 3.0, 2.0):
+        table["grid"].append({"size_mm": size, **measured(shared, "open_field", size)})
+    for size in (10.0, 5.0, 2.5):
+        table["beamlets"].append({"size_mm": size, **measured(shared, "liver_semi", size)})
+    for cores in range(1, min(4, len(os.sched_getaffinity(0))) + 1):
+        for task in ("open_field", "liver_semi"):
+            table["cores"].append({"cores": cores, "task": task, **measured(shared, task, 0.0, cores)})
+    return table
+
+
+def on_gpu(shared: Path) -> dict[str, dict[str, float]]:
+    """Return the figures of each task on the GPU, after a warm-up of the same size; nothing if there is none."""
+    from cantlie.dose.device import gpu
+
+    if gpu().problem or gpu().simulated:
+        return {}
+    return {task: measured(shared, task, device="cuda") for task in TASKS}
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures were measured on."""
+    from cantlie.dose.device import gpu
+
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": names[0] if names else platform.processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "gpu": gpu().name or "none",
+        "python": platform.python_version(),
+        "cantlie": metadata.version("cantlie"),
+        "numba": metadata.version("numba"),
+    }
+
+
+def page(figures: dict) -> str:
+    """Return the figures as a page of Markdown."""
+    on = figures["machine"]
+    peer = "measured in the same run" if figures["peers_measured"] else "recorded on another machine"
+    lines = [
+        "# Speed and memory of the dose engine", "",
+        "Written by `python benchmarks/dose.py --shared ../shared/benchmarks --peers VENV --opentps DIR "
+        "--write docs/validation`.", "",
+        f"{on['date']}, {on['cpu']}, {on['cores']} cores, GPU: {on['gpu']}; Python {on['python']}, "
+        f"numba {on['numba']}, Cantlie {on['cantlie']}. Peers: {peer}.", "",
+        "| task | CPU s | wall s | peak GB | peer | its CPU s | its peak GB | times fewer CPU s | bar |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for task, row in figures["compared"].items():
+        peak = "" if row["peer_peak_gb"] is None else f"{row['peer_peak_gb']:.2f}"
+        lines.append(
+            f"| {TASKS[task]} | {row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_gb']:.2f} | {PEER[task]} | "
+            f"{row['peer_cpu_s']:.1f} | {peak} | {row['times_fewer']:.0f} | {row['bar']:g} |"
+        )
+    lines += ["", "## Operator", "", "| case | voxels | beamlets | operator MB | forward s | adjoint s | "
+              "stored form: CPU s more | stored form MB |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for task in ("liver_semi", "liver_sbrt"):
+        row = figures["compared"][task]
+        lines.append(
+            f"| {TASKS[task]} | {row['voxels']} | {row['beamlets']} | {row['operator_mb']:.0f} | "
+            f"{row['forward_s']:.3f} | {row['adjoint_s']:.3f} | {row['stored_cpu_s']:.2f} | {row['stored_mb']:.0f} |"
+        )
+    if figures["scaling"]:
+        lines += ["", "## Scaling", "", "| what | size | voxels | beamlets | CPU s | wall s | peak GB |",
+                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        for kind, rows in figures["scaling"].items():
+            for row in rows:
+                what = {"grid": "open field, voxel size", "beamlets": "liver_semi, width of beamlets"}.get(kind)
+                size = f"{row['cores']} core{'s' * (row['cores'] > 1)}" if kind == "cores" else f"{row['size_mm']:g} mm"
+                lines.append(
+                    f"| {what or TASKS[row['task']]} | {size} | {row['voxels']} | {row.get('beamlets', '')} | "
+                    f"{row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_gb']:.2f} |"
+                )
+    if figures["gpu"]:
+        lines += ["", "## GPU", "", "| task | wall s after warm-up | CPU s |", "|---|---|---|"]
+        lines += [
+            f"| {TASKS[task]} | {row['wall_s']:.3f} | {row['cpu_s']:.3f} |" for task, row in figures["gpu"].items()
+        ]
+    else:
+        lines += ["", "No GPU was there: the CUDA path was not timed."]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measure everything and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder of the shared benchmarks")
-    parser.add_argument("--peers", type=Path, help="virtual environment with the peers")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--task", choices=tuple(RECORDED), help=argparse.SUPPRESS)
+    parser.add_argument("--peers", type=Path, help="virtual environment with pyRadPlan")
+    parser.add_argument("--opentps", type=Path, help="unpacked wheel of opentps-core")
+    parser.add_argument("--write", type=Path, help="folder for speed.json and speed.md")
+    parser.add_argument("--no-scaling", action="store_true", help="only the comparison")
+    for hidden, kind in (("--task", str), ("--size", float), ("--device", str)):
+        parser.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     shared = options.shared.resolve()
     if options.task:
-        print(json.dumps(measure(shared, options.task)))
+        print(json.dumps(measure(shared, options.task, options.size, options.device)))
         return
-    reference = peers(shared, options.peers) if options.peers else RECORDED
-    source = "measured" if options.peers else "recorded"
-    table = {}
-    for task in RECORDED:
-        command = [sys.executable, __file__, "--shared", str(shared), "--task", task]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = json.loads(printed.splitlines()[-1])
-        row["peer_cpu_s"] = reference[task]
-        row["times_fewer"] = reference[task] / row["cpu_s"]
-        table[task] = row
-        print(
-            f"{task:12s} {row['cpu_s']:6.2f} CPU s, {row['wall_s']:6.2f} s, peak {row['peak_gb']:.2f} GB; "
-            f"peer ({source}) {reference[task]:.1f} CPU s: {row['times_fewer']:.0f} times fewer"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    if (options.peers is None) != (options.opentps is None):
+        parser.error("give --peers and --opentps together")
+    reference = peers(shared, options.peers, options.opentps) if options.peers else RECORDED
+    figures = {
+        "machine": machine(),
+        "peers_measured": options.peers is not None,
+        "compared": compared(shared, reference),
+        "scaling": {} if options.no_scaling else scaling(shared),
+        "gpu": on_gpu(shared),
+    }
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        (options.write / "speed.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        (options.write / "speed.md").write_text(page(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cantlie.core.grid import Grid
 from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.field import Field
-from cantlie.dose.kernel import cones, further_cones
+from cantlie.dose.kernel import Cones, cones, further_cones, further_hardening
 from cantlie.dose.phantom import Phantom
 from cantlie.dose.rays import frame_of, ray_depths, release
 from cantlie.dose.regrid import add_refined, coarsen
@@ -28,7 +28,8 @@ _MOST_ELECTRON_VOXELS = 700_000
 
 def threads() -> int:
     """Return how many threads the dose engine uses."""
-    return max(1, min(4, os.cpu_count() or 1))
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, allowed))
 
 
 def unit_dose(
@@ -177,8 +178,16 @@ def _add_scatter(
     _, first_scatter = cones(model)
     dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None, threads())
     dose /= density
-    further_factors, further_density, (released,) = _coarse(density, (dose,), spacing, FURTHER_SPACING_MM)
-    further = _further_scatter(further_density, released, beam_axes, times(spacing, further_factors))
+    further_factors, further_density, (released, hard) = _coarse(
+        density, (dose, coarse_far), spacing, FURTHER_SPACING_MM
+    )
+    spacing = times(spacing, further_factors)
+    corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
+    correction = sweep(
+        further_hardening(model), beam_axes, corner, further_density, hard, hard, spacing, None, threads()
+    )
+    released += correction / further_density
+    further = _further_scatter(further_cones(model), further_density, released, beam_axes, spacing)
     add_refined(further, further_factors, dose)
     add_refined(dose, factors, total)
 
@@ -212,6 +221,7 @@ def _coarse(
 
 
 def _further_scatter(
+    kinds: tuple[Cones, ...],
     density: NDArray[np.float32],
     released: NDArray[np.float32],
     beam_axes: NDArray[np.float64],
@@ -224,7 +234,6 @@ def _further_scatter(
     """
     corner = 1e6 * beam_axes[2]  # no divergence: the walk does not turn with the rays
     nothing = np.zeros_like(released)
-    kinds = further_cones()
     total = np.zeros_like(released)
     before = 0.0
     for step in range(FURTHER_STEPS + 1):
