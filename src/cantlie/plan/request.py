@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,6 +278,19 @@ class History:
     rules: tuple[str, ...] = ()
     at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the steps at which the rules were looked at: step, stage, seconds, objective, metric of each rule."""
+        return [
+            {
+                "step": int(step),
+                "stage": self.stage[step],
+                "seconds": round(float(self.seconds[step]), 3),
+                "objective": float(self.objective[step]),
+                "rules": dict(zip(self.rules, (float(value) for value in values), strict=True)),
+            }
+            for step, values in zip(self.at, self.points, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ from cantlie.report.arc_section import arc_blocks
 from cantlie.report.beam_figures import fluence_figure
 from cantlie.report.calendar_figure import calendar_figure
 from cantlie.report.case_report import CaseReport, PlanView, StructureView
+from cantlie.report.conflict_table import conflict_rows
 from cantlie.report.document import (
     Block,
     Bullets,
@@ -304,6 +305,8 @@ def _rules(report: CaseReport, colours: dict[str, str]) -> Section:
         blocks.append(tables.coverage_rows(report.coverage, colours))
     if report.constraints:
         blocks.append(tables.constraint_rows(report.constraints, colours, "Organs at risk"))
+    if report.conflicts:
+        blocks.append(conflict_rows(report.conflicts, colours))
     if report.reference_limits:
         blocks.append(
             tables.constraint_rows(

@@ -17,6 +17,7 @@ from cantlie.evaluation.coverage import CoverageResult
 from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.indices import PlanIndices
 from cantlie.machine.aperture import FluenceMap
+from cantlie.plan.request import Conflict
 from cantlie.report.arc_view import ArcView
 from cantlie.report.document import Section
 from cantlie.report.scheme_section import SchemeView
@@ -238,6 +239,8 @@ class CaseReport:
         Further chapters, before the remarks.
     reference_limits
         Limits from elsewhere that stand beside the protocol's.
+    conflicts
+        Rules that do not hold, what is best possible, and what relaxing the others would buy.
     attributions
         Whom the data come from and their licences.
     """
@@ -260,6 +263,7 @@ class CaseReport:
     patient_position: str = "HFS"
     course_indices: Sequence[PlanIndices] = ()
     reference_limits: Sequence[ConstraintResult] = ()
+    conflicts: Sequence[Conflict] = ()
     scheme: SchemeView | None = None
     targets: TargetsView | None = None
     sessions: Sequence[SessionRow] = ()

@@ -77,6 +77,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         patient_position=case.ct.patient_position,
         course_indices=dosimetry.indices[COURSE],
         reference_limits=dosimetry.reference_limits,
+        conflicts=planned.planning.conflicts,
         scheme=scheme_view(planned.scheme),
         targets=_targets(planned.targets),
         sessions=_sessions(planned),

@@ -253,7 +253,11 @@ def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...]
         "planning": {
             "seconds": planned.planning.seconds,
             "rules": [asdict(outcome) for outcome in planned.planning.outcomes],
+            "progress": planned.planning.history.rows(),
         },
+        "conflicts": [
+            {**asdict(one), "least_violation": max(one.least_violation, 0.0)} for one in planned.planning.conflicts
+        ],
         "course": summary_of(planned.course),
         "radiobiology": biology_of(planned.course),
         "complexity": {
