@@ -21,7 +21,7 @@ from cantlie.dose.beam_map import beam_map
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.cuda_kernels import launch
 from cantlie.dose.field import Field
-from cantlie.dose.kernel import Cones, cones, further_cones
+from cantlie.dose.kernel import Cones, cones, further_cones, further_hardening
 from cantlie.dose.phantom import Phantom
 from cantlie.dose.rays import frame_of
 from cantlie.dose.superposition import (
@@ -191,15 +191,21 @@ class CudaDose:
         dose = _zeros(density.shape)
         self._sweep(first_scatter, axes, corner, density, near, far, _NOWHERE, self._coarse_mm, None, energy)
         launch(kernels.to_dose_kernel, _size(energy), energy, density, dose)
-        self._add_further(axes, dose)
+        self._add_further(axes, source_mm, dose, far)
         launch(kernels.add_refined_kernel, _size(self._photons), dose, *self._coarse, self._photons)
 
-    def _add_further(self, axes: NDArray[np.float64], dose: Any) -> None:
+    def _add_further(self, axes: NDArray[np.float64], source_mm: NDArray[np.float64], dose: Any, far: Any) -> None:
         """Add the photons scattered twice and more, as ``_further_scatter`` of that module."""
         _, released = self._blocks(self._coarse_density, dose, self._further)
+        _, hard = self._blocks(self._coarse_density, far, self._further)
         density = self._further_density
+        corner = self.grid.lower_mm + 0.5 * np.asarray(self._further_mm) - source_mm
+        energy = cuda.device_array(density.shape, np.float32)
+        correction = further_hardening(self.model)
+        self._sweep(correction, axes, corner, density, hard, hard, _NOWHERE, self._further_mm, None, energy)
+        launch(kernels.to_dose_kernel, _size(energy), energy, density, released)
         corner = 1e6 * axes[2]
-        kinds = further_cones()
+        kinds = further_cones(self.model)
         total = _zeros(density.shape)
         sums = []
         for step in range(FURTHER_STEPS + 1):
