@@ -22,6 +22,16 @@ from cantlie.cli.options import (
     StructureSetOption,
     default_out,
 )
+from cantlie.cli.what_if import (
+    MotionOption,
+    RadiographOption,
+    RobustnessOption,
+    SeedOption,
+    ShiftOption,
+    ShiftsOption,
+    SimulateOption,
+    what_if_of,
+)
 
 
 def plan(
@@ -65,10 +75,35 @@ def plan(
     series: SeriesOption = None,
     structure_set: StructureSetOption = None,
     patient: PatientOption = None,
+    second_ct: Annotated[
+        Path | None,
+        typer.Option("--second-ct", metavar="FOLDER", help="New CT and RTSTRUCT before the protocol's boost."),
+    ] = None,
+    previous: Annotated[
+        Path | None,
+        typer.Option("--previous", metavar="DIR", help="Output of an earlier plan; CASE is then the new CT."),
+    ] = None,
+    previous_ct: Annotated[
+        Path | None, typer.Option("--previous-ct", metavar="FOLDER", help="CT and RTSTRUCT of the earlier plan.")
+    ] = None,
+    given: Annotated[
+        int | None, typer.Option("--given", min=1, help="Sessions of the earlier plan that were given.")
+    ] = None,
+    planning_phase: Annotated[
+        Literal["exhale", "mid_position", "average"] | None,
+        typer.Option("--planning-phase", help="Phase of a 4D-CT to plan on; default: the protocol's."),
+    ] = None,
     label: Annotated[
         str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
     ] = "",
     device: DeviceOption = "auto",
+    robustness: RobustnessOption = "quick",
+    shift_mm: ShiftOption = None,
+    shifts: ShiftsOption = None,
+    simulate_setup: SimulateOption = None,
+    motion: MotionOption = None,
+    radiographs: RadiographOption = True,
+    seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Plan a case by a protocol: targets, beams, dose, sequenced plan, course, evaluation, DICOM and report."""
@@ -95,7 +130,13 @@ def plan(
         series=series,
         structure_set=structure_set,
         patient=patient,
+        second_ct=second_ct,
+        previous=previous,
+        previous_ct=previous_ct,
+        given=given,
+        planning_phase=planning_phase,
         label=label,
         device=device,
+        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed, motion, radiographs),
     )
     run_and_show(request, as_json=as_json)

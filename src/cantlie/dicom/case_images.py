@@ -7,10 +7,12 @@ from pathlib import Path
 
 from cantlie.core.errors import DicomError
 from cantlie.dicom.contours import image_references
+from cantlie.dicom.ct import read_ct
 from cantlie.dicom.inventory import Inventory, Record, scan
 from cantlie.dicom.reading import ct_series, refers, structure_sets
 from cantlie.dicom.series_label import SeriesLabel, label_of
 from cantlie.dicom.values import text
+from cantlie.patient.case import Ct
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +95,20 @@ def phases_of(images: tuple[CaseImage, ...]) -> tuple[CaseImage, ...]:
     own.sort(key=lambda image: (image.label.phase_percent if image.label.phase_percent is not None else 1e3,
                                 image.label.position or 0))  # fmt: skip
     return tuple(own) if len(own) > 1 else ()
+
+
+def read_image(path: Path, series_uid: str, *, patient_id: str | None = None) -> Ct:
+    """Read one CT series of a case without its structures.
+
+    Raises
+    ------
+    DicomError
+        If there is no such series, or it cannot be read.
+    """
+    for one in ct_series(scan(path), patient_id):
+        if one[0].series_uid == series_uid:
+            return read_ct(one)[0]
+    raise DicomError(f"there is no CT series {series_uid}", where=str(path))
 
 
 def _taken(record: Record) -> str:

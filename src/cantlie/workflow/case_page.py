@@ -10,7 +10,6 @@ import numpy as np
 
 from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
-from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
 from cantlie.patient.regions import Regions
 from cantlie.plan.complexity import complexity
@@ -33,12 +32,15 @@ from cantlie.report.case_report import (
     TargetsView,
     VolumeRow,
 )
+from cantlie.report.document import Section
 from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP, TargetResult
 from cantlie.workflow.arc_page import arc_view
 from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
+from cantlie.workflow.new_ct_page import new_ct_sections
 from cantlie.workflow.results import segments_of
 from cantlie.workflow.scheme_stage import scheme_view
+from cantlie.workflow.target_outline import outline_of_points, outline_points
 
 if TYPE_CHECKING:
     from cantlie.workflow.plan_case import PlannedCase
@@ -67,7 +69,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         ct=case.ct.volume,
         structures=views,
         plans=[_plan_view(one, planned) for one in planned.planning.plans],
-        course_dose=planned.planning.total_dose,
+        course_dose=planned.course_dose,
         course_prescription_gy=prescription,
         course_dvhs={name: curve for name, curve in dosimetry.dvhs[COURSE].items() if name in shown},
         constraints=dosimetry.constraints,
@@ -88,6 +90,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
         biology=_biology(planned.course),
         biology_note=_biology_note(planned.course),
         ntcp=risk_rows(planned.course.risks),
+        more=(*planned.answers.chapters(views), *new_ct_sections(planned), *_breathing(planned)),
         notes=[*planned.notes, *_reading_notes(planned)],
         protocol_choices=_choices(protocol),
         provenance=_provenance(planned, record),
@@ -96,13 +99,17 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
     )
 
 
+def _breathing(planned: PlannedCase) -> tuple[Section, ...]:
+    return (planned.breathing.section(),) if planned.breathing is not None else ()
+
+
 def _reading_notes(planned: PlannedCase) -> list[Note]:
     return [Note(line, "reading", "info") for line in planned.patient.report.lines()]
 
 
 def structure_views(regions: Regions, lesions: Sequence[str], protocol: Protocol) -> list[StructureView]:
     """Return targets, lesions and the organs that matter, in the order of the legend."""
-    ptvs = [target.id for target in protocol.targets]
+    ptvs = [target.id for target in protocol.targets if target.id in regions]
     ctvs = [target.ctv_id for target in protocol.targets]
     special = {*ptvs, *ctvs, *lesions, *_RARELY_SHOWN, "BODY"}
     organs = [name for name in regions.fractions if name not in special and regions[name].any()]
@@ -123,7 +130,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
     organs = {row.evaluated_structure for row in planned.dosimetry.constraints}
     shown = {n: c for n, c in curves.items() if n in organs or n in {t.id for t in protocol.targets}}
     first = one.plan.beams[0].control_points[0].geometry
-    outlines = _outline_points(planned.targets.regions, name)
+    outlines = outline_points(planned.targets.regions, name)
     return PlanView(
         label=one.plan.label,
         target=name,
@@ -141,13 +148,13 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
             FluenceView(
                 beam.name,
                 beam_fluence(beam, planned.machine, planned.beam_model),
-                _outline(beam.control_points[0].geometry, outlines),
+                outline_of_points(beam.control_points[0].geometry, outlines),
             )
             for beam in one.plan
             if not beam.dynamic
         ],
         arcs=[
-            arc_view(beam, planned.machine, lambda geometry: _outline(geometry, outlines))
+            arc_view(beam, planned.machine, lambda geometry: outline_of_points(geometry, outlines))
             for beam in one.plan
             if beam.dynamic
         ],
@@ -209,31 +216,6 @@ def _promises(outcomes: tuple[GoalOutcome, ...], name: str) -> list[Promise]:
     return list(rows.values())
 
 
-def _outline_points(regions: Regions, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return voxel centres of a target, thinned out, shape (n, 3)."""
-    index = np.argwhere(regions[name] > 0.5)
-    step = max(1, len(index) // 20000)
-    return regions.grid.mm_from_index(index[::step])
-
-
-def _outline(
-    geometry: BeamGeometry, points_mm: np.ndarray[Any, np.dtype[np.float64]]
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
-    """Return the outline of projected points in the isocentre plane, as closed polygons of shape (n, 2)."""
-    from contourpy import contour_generator
-    from scipy import ndimage
-
-    x, y, _ = geometry.project(points_mm)
-    step = 4.0
-    edges_x = np.arange(x.min() - 4 * step, x.max() + 5 * step, step)
-    edges_y = np.arange(y.min() - 4 * step, y.max() + 5 * step, step)
-    hit, _, _ = np.histogram2d(y, x, bins=(edges_y, edges_x))
-    filled = ndimage.binary_closing(hit > 0, iterations=2)
-    smooth = ndimage.gaussian_filter(filled.astype(np.float64), 0.8)
-    lines = contour_generator(edges_x[:-1] + step / 2, edges_y[:-1] + step / 2, smooth).lines(0.5)
-    return tuple(np.asarray(line, dtype=np.float64) for line in lines)
-
-
 def _targets(targets: TargetResult) -> TargetsView:
     facts: list[tuple[str, object]] = []
     fallback: list[str] = []
@@ -292,6 +274,8 @@ def _sessions(planned: PlannedCase) -> list[SessionRow]:
     per_fraction = {
         one.target.name: one.target.prescription_gy / one.target.fractions for one in planned.planning.plans
     }
+    if planned.earlier is not None:
+        per_fraction |= planned.earlier.fraction_gy()
     before = None
     for session in planned.course.calendar.given:
         gap = None if before is None else (session.start - before).total_seconds() / 3600.0

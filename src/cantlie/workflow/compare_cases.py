@@ -127,6 +127,7 @@ def _asked(request: CompareCases) -> list[_Asked]:
             series=request.series,
             structure_set=request.structure_set,
             patient=request.patient,
+            new_ct="ignore",
             label=request.label,
             attributions=request.attributions,
             device=request.device,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
-from cantlie.dose.device import Device, check_device
+from cantlie.dose.device import Device, device_name
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.machine import Machine, load_machine
+from cantlie.patient.case import Case
 from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.complexity import complexity
 from cantlie.plan.planner import plan_targets
@@ -36,12 +38,23 @@ from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.choices import with_choices
 from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, summary_of
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
+from cantlie.workflow.earlier_sessions import EarlierSessions
 from cantlie.workflow.export import ExportedFile, export_case
-from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.on_device import on_requested_device
+from cantlie.workflow.patient_stage import PreparedPatient
+from cantlie.workflow.phases_stage import Breathing, PlanningPhase, prepare_breathing_patient
+from cantlie.workflow.plan_on_new_ct import (
+    earlier_results,
+    plan_after_previous,
+    plan_two_cts,
+    rows_of_finished_targets,
+    two_cts,
+)
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.results import dvh_csv, results_of
 from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.scheme_stage import ChosenScheme, plan_with_scheme, planning_weights, scheme_of
+from cantlie.workflow.what_if import Answers, Subject, WhatIf, answers_to
 
 STAGES = {
     "reading the case": 5.0,
@@ -50,6 +63,7 @@ STAGES = {
     "course": 5.0,
     "evaluation": 6.0,
     "independent check": 4.0,
+    "what if": 8.0,
     "DICOM export": 4.0,
     "report": 12.0,
 }
@@ -59,7 +73,12 @@ MASKS = Note(MASK_CONVENTION, "structures", "info")
 
 @dataclass(frozen=True, slots=True)
 class PlanCase:
-    """What the user asks for; None stands for the protocol's or Cantlie's default."""
+    """What the user asks for; None stands for the protocol's or Cantlie's default.
+
+    ``second_ct`` is the CT before a boost; ``previous``, ``previous_ct`` and ``given`` name an earlier run, its CT and
+    how many of its sessions were given, where the rest of the course is planned on a new CT. ``new_ct`` says whether
+    a protocol that wants a new CT looks for it in the case (``first``: this run is that of the first CT).
+    """
 
     case: Path
     protocol: str
@@ -82,7 +101,14 @@ class PlanCase:
     patient: str | None = None
     label: str = ""
     attributions: tuple[str, ...] = ()
+    second_ct: Path | None = None
+    previous: Path | None = None
+    previous_ct: Path | None = None
+    given: int | None = None
+    planning_phase: PlanningPhase | None = None
+    new_ct: Literal["look", "ignore", "first"] = "look"
     device: Device = "auto"
+    what_if: WhatIf = field(default_factory=WhatIf)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +126,19 @@ class PlannedCase:
     checks: tuple[CheckRow, ...]
     notes: tuple[Note, ...]
     scheme: ChosenScheme | None = None
+    breathing: Breathing | None = None
+    earlier: EarlierSessions | None = None
+    earlier_case: Case | None = None
+    earlier_results: Mapping[str, Any] | None = None
+    answers: Answers = field(default_factory=Answers)
+
+    @property
+    def course_dose(self) -> Volume:
+        """The sum of all plans in Gy, with what was given on an earlier CT."""
+        total = self.planning.total_dose
+        if self.earlier is None:
+            return total
+        return Volume(total.grid, total.values + self.earlier.total.dose.values)
 
     @property
     def label(self) -> str:
@@ -112,6 +151,7 @@ class PlannedCase:
         return load_beam_model(self.machine.beam_model)
 
 
+@on_requested_device
 def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     """Plan a case and write everything into its output folder; a run that was stopped goes on where it was.
 
@@ -120,7 +160,6 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     CantlieError
         If something that the user gave cannot be used, with what is wrong, where, and what to do.
     """
-    check_device(request.device)
     protocol, choice_notes = with_choices(
         load_protocol(request.protocol),
         delivery=request.delivery,
@@ -134,8 +173,13 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
         scheme=request.scheme,
     )
     machine = load_machine(request.machine or protocol.technique.machine)
+    if request.previous is not None:
+        return plan_after_previous(request, protocol, machine, choice_notes, progress)
+    both = two_cts(request, protocol) if request.new_ct == "look" else None
+    if both is not None:
+        return plan_two_cts(*both, protocol, machine, choice_notes, progress)
     with RunFolder(
-        request.out, {"name": "plan", **_plain(request)}, planning_weights(protocol, STAGES), progress
+        request.out, {"name": "plan", **plain_settings(request)}, planning_weights(protocol, STAGES), progress
     ) as run:
         return _stages(run, request, protocol, machine, choice_notes)
 
@@ -143,11 +187,13 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
 def _stages(
     run: RunFolder, request: PlanCase, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
 ) -> PlannedCase:
-    patient = run.stage(
+    patient, breathing = run.stage(
         "reading the case",
         key_of(str(request.case)),
-        lambda step: prepare_patient(
+        lambda step: prepare_breathing_patient(
             request.case,
+            protocol.phases,
+            wanted=request.planning_phase,
             aliases=request.aliases,
             density_curve=request.density_curve,
             series=request.series,
@@ -167,7 +213,7 @@ def _stages(
             one,
             machine,
             patient.case.ct.patient_position,
-            levels=_levels(targets, one),
+            levels=levels_of(targets, one),
         )
         own = planning_key(one, machine, patient.case.input_sha256, patient.curve, request.aliases)
         return run.stage(stage, own, lambda step: plan_targets(asked, step))
@@ -197,7 +243,14 @@ def _stages(
         lambda step: check_plans(planning.plans, patient.density, machine, load_beam_model(machine.beam_model), step),
         keep=False,
     )
-    choice_notes = (*choice_notes, *_beyond_the_planner(protocol, machine))
+    subject = Subject(
+        protocol, targets.regions, doses, prescriptions,
+        {one.target.name: one.target.fractions for one in planning.plans},
+        course.dose, {one.target.name: one.plan for one in planning.plans}, patient.density, machine,
+        load_beam_model(machine.beam_model), patient.case,
+    )  # fmt: skip
+    answers = run.stage("what if", key, lambda step: answers_to(request.what_if, subject, step), keep=False)
+    choice_notes = (*choice_notes, *beyond_the_planner(protocol, machine, one_ct=request.new_ct != "first"))
     findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
     notes = dict.fromkeys(
         (
@@ -208,13 +261,15 @@ def _stages(
             *dosimetry.notes,
             *course.notes,
             *check_notes,
+            *answers.notes,
             *findings,
             MASKS,
         )
     )
     planned = PlannedCase(
-        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes), scheme
-    )
+        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes), scheme,
+        answers=answers, breathing=breathing,
+    )  # fmt: skip
     run.note(notes)
     run.cite(citations_of(planned))
     run.add_provenance(
@@ -222,6 +277,7 @@ def _stages(
         protocol_sha256=protocol.sha256,
         machine_sha256=machine.sha256,
         planner_seed=PlannerSettings().seed,
+        dose_device=device_name(),
     )
     run.clear("dicom", "figures")
     files = run.stage(
@@ -240,15 +296,17 @@ def _stages(
         ),
         keep=False,
     )
-    run.stage("report", key, lambda step: _write(run, planned, files, step), keep=False)
+    run.stage("report", key, lambda step: write_results(run, planned, files, step), keep=False)
     return planned
 
 
-def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...], progress: Progress) -> None:
+def write_results(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...], progress: Progress) -> None:
     out = planned.request.out
     sections: dict[str, Any] = {
         "reading": list(planned.patient.report.lines()),
         "targets": planned_targets(planned.targets),
+        "earlier_ct": earlier_results(planned),
+        "breathing": planned.breathing.results() if planned.breathing else None,
         "scheme": scheme_of(planned.scheme),
         "planning": {
             "seconds": planned.planning.seconds,
@@ -265,21 +323,22 @@ def _write(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFile, ...]
         },
         "arcs": {one.target.name: arc_summaries(one.plan, planned.machine) for one in planned.planning.plans},
         "independent_check": [asdict(check) for check in planned.checks],
+        **planned.answers.results(),
         "files": [{"path": str(f.path.relative_to(out)), "modality": f.modality, "content": f.content} for f in files],
     }
-    write_json(
-        out / "results.json",
-        results_of(
-            planned.protocol.title,
-            planned.protocol,
-            planned.dosimetry,
-            plans=[one.plan for one in planned.planning.plans],
-            sections=sections,
-            notes=planned.notes,
-        ),
+    results = results_of(
+        planned.protocol.title,
+        planned.protocol,
+        planned.dosimetry,
+        plans=[one.plan for one in planned.planning.plans],
+        sections=sections,
+        notes=planned.notes,
     )
+    results["constraints"] += rows_of_finished_targets(planned)
+    write_json(out / "results.json", results)
     for scope, curves in planned.dosimetry.dvhs.items():
         write_text(out / ("dvh.csv" if scope == COURSE else f"dvh_{scope}.csv"), dvh_csv(curves))
+    planned.answers.write(out)
     progress(0.1, "figures and report")
     write_case_report(case_report(planned, run.record), out)
 
@@ -336,10 +395,14 @@ def citations_of(planned: PlannedCase) -> tuple[str, ...]:
     )
 
 
-def _beyond_the_planner(protocol: Protocol, machine: Machine) -> list[Note]:
+def beyond_the_planner(protocol: Protocol, machine: Machine, *, one_ct: bool = False) -> list[Note]:
     """Return what the protocol asks of the delivery and this plan does otherwise."""
     technique = protocol.technique
     notes = []
+    if one_ct and protocol.schedule.new_ct_before:
+        later = ", ".join(protocol.schedule.new_ct_before)
+        message = f"the protocol asks for a new CT before {later}; there is one CT, so all is planned on it"
+        notes.append(Note(message, "CT"))
     if not is_planned(technique.delivery):
         asked = technique.delivery.replace("_", " ")
         notes.append(Note(f"the protocol asks for {asked}; Cantlie planned step-and-shoot fields instead", "technique"))
@@ -349,7 +412,7 @@ def _beyond_the_planner(protocol: Protocol, machine: Machine) -> list[Note]:
     return notes
 
 
-def _levels(targets: TargetResult, protocol: Protocol) -> dict[str, NDArray[np.float32]]:
+def levels_of(targets: TargetResult, protocol: Protocol) -> dict[str, NDArray[np.float32]]:
     """Return the levels of a feathered junction by target."""
     junction = targets.junction
     if junction is None or junction.right_level is None or junction.left_level is None:
@@ -363,10 +426,10 @@ def _doses(planning: PlanningResult) -> dict[str, Volume]:
     return {COURSE: planning.total_dose, **{one.target.name: one.dose for one in planning.plans}}
 
 
-def _plain(request: PlanCase) -> dict[str, Any]:
+def plain_settings(request: PlanCase) -> dict[str, Any]:
     """Return the settings for run.json; paths without the folders above them, which may name a patient."""
     return {
         name: value.name if isinstance(value, Path) else value
         for name, value in asdict(request).items()
-        if value is not None and name not in ("case", "out", "patient")
+        if value is not None and name not in ("case", "out", "patient", "new_ct", "what_if")
     }
