@@ -15,6 +15,7 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.machine.aperture import FluenceMap
+from cantlie.plan.apertures import openings_of
 from cantlie.plan.conflicts import conflicts_of, contradictions
 from cantlie.plan.delivery import ARC_STEP_DEG, doses_by_scope, judge_rules, plan_dose
 from cantlie.plan.directions import BODY
@@ -23,7 +24,7 @@ from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence
 from cantlie.plan.goals import Goal, goal_of_rule, quality_terms
 from cantlie.plan.normalise import best_factors, broken_by
 from cantlie.plan.problem import Problem
-from cantlie.plan.request import GoalOutcome, PlannedTarget, PlanningRequest, PlanningResult
+from cantlie.plan.request import GoalOutcome, PlannedTarget, PlanningRequest, PlanningResult, Trade
 from cantlie.plan.setup import Setup, prepare
 from cantlie.plan.technique import Shapes, Task, Technique
 from cantlie.plan.techniques import technique_of
@@ -73,10 +74,13 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
             [target.prescription_gy for target in request.targets],
             log=work.log,
         )
-        optimise_fluence(solver, settings.fluence_iterations, part(progress, 0.2, 0.5))
+        promised: dict[int, float] = {}
+        against: dict[int, tuple[float, tuple[Trade, ...]]] = {}
+        if technique.modulates:
+            optimise_fluence(solver, settings.fluence_iterations, part(progress, 0.2, 0.5))
+            promised = state.metrics(solver.doses())
+            against = {setup.rules.index(state.goals[n].rule): row for n, row in contradictions(solver).items()}
         openings = solver.openings
-        promised = state.metrics(solver.doses())
-        against = {setup.rules.index(state.goals[n].rule): row for n, row in contradictions(solver).items()}
     with work.timed("sequencing"):
         shapes = technique.first(task, openings, part(progress, 0.5, 0.55))
     with work.timed("final dose"):
@@ -84,6 +88,8 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
     with work.timed("apertures"):
         shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
+        if not technique.modulates:
+            promised = state.metrics(state.problem.seen(technique.doses_gy(task, shapes)))
     with work.timed("final dose"):
         final = _deliver(technique, task, setup, shapes, part(progress, 0.75, 0.8))
     with work.timed("evaluation"):
@@ -120,7 +126,12 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
             factors = (1.0,) * len(factors)
     progress(1.0, "planned")
     conflicts = conflicts_of(outcomes, setup.rules, against)
-    return replace(_result(work, setup, openings, final, factors, outcomes), conflicts=conflicts)
+    if not technique.modulates:
+        openings = [
+            openings_of(plan, fields, request.machine) for plan, fields in zip(setup.plans, final.shapes, strict=True)
+        ]
+    result = _result(work, setup, openings, final, factors, outcomes)
+    return replace(result, conflicts=conflicts, notes=(*result.notes, *technique.remarks()))
 
 
 @dataclass(slots=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
@@ -31,6 +33,8 @@ FIRST_SHARE_OF_SEGMENTS = 0.75
 @dataclass(frozen=True, slots=True)
 class StepAndShoot:
     """Segments of static fields (see `Technique`)."""
+
+    modulates: ClassVar[bool] = True
 
     def directions(self, site: Site) -> list[BeamGeometry]:
         """Return the protocol's directions, or those that spare most."""
@@ -99,3 +103,7 @@ class StepAndShoot:
     ) -> TreatmentPlan:
         """Return the plan of the segments."""
         return treatment_plan(target, fields, shapes, machine, label)
+
+    def remarks(self) -> tuple[Note, ...]:
+        """Return nothing: directions say for themselves what was chosen."""
+        return ()

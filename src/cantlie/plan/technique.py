@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,12 @@ class Task:
 
 
 class Technique(Protocol):
-    """A way of delivering plans."""
+    """A way of delivering plans.
+
+    ``modulates`` says whether its shapes follow an optimised fluence; otherwise none is optimised.
+    """
+
+    modulates: ClassVar[bool]
 
     def directions(self, site: Site) -> list[BeamGeometry]:
         """Return the directions whose influence the optimiser sees."""
@@ -106,4 +111,8 @@ class Technique(Protocol):
 
     def plan(self, target: PlanTarget, fields: FieldSet, shapes: Any, machine: Machine, label: str) -> TreatmentPlan:
         """Return the deliverable plan of one plan's shapes; every aperture is checked against the machine."""
+        ...
+
+    def remarks(self) -> tuple[Note, ...]:
+        """Return what the technique chose while it shaped the plans."""
         ...

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cantlie.plan.conformal import Conformal
+from cantlie.plan.field_in_field import FieldInField
 from cantlie.plan.step_and_shoot import StepAndShoot
 from cantlie.plan.technique import Technique
 from cantlie.plan.vmat import Vmat
 
-_TECHNIQUES: dict[str, Callable[[], Technique]] = {"step_and_shoot": StepAndShoot, "arc": Vmat}
+_TECHNIQUES: dict[str, Callable[[], Technique]] = {
+    "step_and_shoot": StepAndShoot,
+    "arc": Vmat,
+    "static": Conformal,
+    "field_in_field": FieldInField,
+}
 
 
 def technique_of(delivery: str) -> Technique:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
+from cantlie.core.notes import Note
 from cantlie.core.progress import Progress
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
@@ -33,6 +35,8 @@ INTERVAL_MU_STEP = 0.01
 @dataclass(slots=True)
 class Vmat:
     """Volumetric modulated arcs (see `Technique`)."""
+
+    modulates: ClassVar[bool] = True
 
     paths: dict[str, tuple[ArcPath, ...]] = field(default_factory=dict)
 
@@ -99,6 +103,10 @@ class Vmat:
         return TreatmentPlan(
             label, machine.id, beams, target.fractions, target.prescription_gy, target_name=target.name
         )
+
+    def remarks(self) -> tuple[Note, ...]:
+        """Return nothing: directions say for themselves what was chosen."""
+        return ()
 
 
 def arc_beam(arc: Arc, number: int, machine: Machine, where: str = "") -> TreatmentBeam:

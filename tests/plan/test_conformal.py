@@ -1,0 +1,123 @@
+"""3-D conformal and field-in-field plans from a protocol on a small phantom."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
+from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.machine import load_machine
+from cantlie.patient.regions import Regions
+from cantlie.plan.beam_view import shadow_mm
+from cantlie.plan.delivery import plan_dose
+from cantlie.plan.directions import BODY
+from cantlie.plan.field_in_field import MOST_SUBFIELDS
+from cantlie.plan.planner import dose_grid, plan_targets
+from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
+from cantlie.protocol.loading import load_protocol
+
+CT = Grid((24, 40, 48), (5.0, 5.0, 5.0), (-117.5, -97.5, -57.5))
+QUICK = PlannerSettings(
+    voxel_mm=6.0, max_voxels=6000, dose_grid_mm=(6.0, 6.0, 6.0), aperture_iterations=45, feedback_rounds=1
+)
+
+
+def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> NDArray[np.float32]:
+    radius = np.linalg.norm((CT.points_mm() - np.array(centre)) / np.array(radii), axis=-1)
+    return np.clip((1 - radius) * min(radii) / 5 + 0.5, 0, 1).astype(np.float32)
+
+
+def request(delivery: str, machine: str = "generic-6mv-120", *, cord_gy: float | None = None) -> PlanningRequest:
+    body = ellipsoid((0, 0, 0), (110, 90, 600))
+    masks = {
+        BODY: body,
+        "PTV": ellipsoid((-30, -10, 5), (26, 22, 24)),
+        "GTV_1": ellipsoid((-30, -10, 5), (16, 12, 14)),
+        "Liver": ellipsoid((-30, -10, 0), (55, 50, 45)),
+        "SpinalCord": ellipsoid((0, 50, 0), (8, 8, 600)),
+    }
+    # air in front of one half makes the target uneven when fields are open
+    x = CT.points_mm()[..., 0]
+    y = CT.points_mm()[..., 1]
+    density = np.where(body > 0.5, np.where((x < -30) & (y < -35), 0.25, 1.0), 0.0012).astype(np.float32)
+    protocol = load_protocol("li2024-palliative")
+    technique = protocol.technique.model_copy(
+        update={"delivery": delivery, "gantry_deg": (0.0, 90.0, 270.0), "fields": 3, "couch_deg": ()}
+    )
+    update: dict[str, object] = {"technique": technique}
+    if cord_gy is not None:
+        limit = protocol.reference_limits[0]
+        from cantlie.protocol.sections import Constraint
+
+        rule = Constraint(structure=limit.structure, metric="Dmax", op="<=", limit=cord_gy, unit="Gy")
+        update["constraints"] = (rule,)
+    return PlanningRequest.of_protocol(
+        Volume(CT, density), Regions(CT, masks), protocol.model_copy(update=update), load_machine(machine), "HFS",
+        settings=QUICK,
+    )  # fmt: skip
+
+
+@lru_cache
+def planned(delivery: str) -> PlanningResult:
+    return plan_targets(request(delivery))
+
+
+@pytest.mark.parametrize("delivery", ["static", "field_in_field"])
+def test_the_protocols_rules_hold_with_few_segments(delivery: str) -> None:
+    result = planned(delivery)
+    assert [o.sentence() for o in result.outcomes if not o.met] == []
+    (plan,) = (one.plan for one in result.plans)
+    machine = load_machine("generic-6mv-120")
+    assert [beam.control_points[0].geometry.gantry_deg for beam in plan.beams] == [0.0, 90.0, 270.0]
+    for beam in plan.beams:
+        segments = len(beam.control_points) // 2
+        assert segments == 1 if delivery == "static" else segments <= 1 + MOST_SUBFIELDS
+        mu = np.array([point.cumulative_mu for point in beam.control_points])
+        assert np.diff(mu)[::2].min() >= machine.min_segment_mu - 1e-6
+        for point in beam.control_points:
+            machine.check(point.aperture)
+    assert any("penumbra" in note.message for note in result.notes)
+
+
+def test_every_field_opens_beyond_the_targets_shadow() -> None:
+    asked = request("static")
+    points = CT.mm_from_index(np.argwhere(asked.regions["PTV"] > 0.5))
+    for beam in planned("static").plans[0].plan.beams:
+        first = beam.control_points[0]
+        shadow = shadow_mm(first.geometry, points)
+        low, high = shadow.min(axis=0), shadow.max(axis=0)
+        jaws = np.array([first.aperture.jaw_x_mm, first.aperture.jaw_y_mm])
+        assert (jaws[:, 0] <= low + 1).all() and (jaws[:, 1] >= high - 1).all()
+        assert (jaws[:, 1] - jaws[:, 0] <= high - low + 45).all()
+
+
+def test_subfields_even_out_what_open_fields_cannot() -> None:
+    def spread(result: PlanningResult) -> float:
+        dose = result.plans[0].dose
+        target = Volume(CT, request("static").regions["PTV"]).resample(dose.grid).values > 0.9
+        values = dose.values[target]
+        return float((values.max() - values.min()) / values.mean())
+
+    assert sum(len(b.control_points) // 2 for b in planned("field_in_field").plans[0].plan.beams) > 3
+    assert spread(planned("field_in_field")) < spread(planned("static"))
+
+
+def test_the_dose_is_that_of_the_plan() -> None:
+    asked = request("field_in_field")
+    model = BeamModel.named(asked.machine.beam_model)
+    one = planned("field_in_field").plans[0]
+    again = plan_dose(one.plan, asked.density, asked.machine, model, dose_grid(asked))
+    np.testing.assert_allclose(again.values, one.dose.values, atol=1e-3 * float(one.dose.values.max()))
+
+
+def test_a_limit_that_cannot_be_kept_is_said() -> None:
+    result = plan_targets(request("static", "generic-6mv-160", cord_gy=1.0))
+    broken = [outcome for outcome in result.outcomes if not outcome.met]
+    assert broken
+    said = [note for note in result.notes if "was not met" in note.message] or list(result.conflicts)
+    assert said
