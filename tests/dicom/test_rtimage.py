@@ -7,7 +7,7 @@ import pytest
 from cantlie.core import Grid, Volume
 from cantlie.dicom.reading import read_case
 from cantlie.dicom.rtimage import write_rtimage
-from cantlie.dose.radiograph import radiograph
+from cantlie.dose.radiograph import attenuation_of, radiograph
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.geometry import BeamGeometry
 
@@ -17,7 +17,7 @@ def written(tmp_path, maker):
     grid = Grid((50, 50, 50), (4.0, 4.0, 4.0), (-98.0, -98.0, -98.0))
     hu = np.full(grid.shape, -1000.0, dtype=np.float32)
     hu[np.linalg.norm(grid.points_mm() - np.array([30.0, 0.0, 60.0]), axis=-1) < 8] = 1000.0
-    image = radiograph(Volume(grid, hu), BeamGeometry((0.0, 0.0, 0.0), 0.0), size_mm=300, pixel_mm=2.0)
+    image = radiograph(attenuation_of(Volume(grid, hu)), BeamGeometry((0.0, 0.0, 0.0), 0.0), size_mm=300, pixel_mm=2.0)
     path = tmp_path / "RI.dcm"
     case = read_case(maker.write())
     aperture = Aperture((-40.0, 50.0), (-30.0, 60.0))

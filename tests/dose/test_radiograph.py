@@ -7,7 +7,7 @@ import pytest
 
 from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
-from cantlie.dose.radiograph import WATER_PER_MM, radiograph
+from cantlie.dose.radiograph import WATER_PER_MM, attenuation_of, radiograph
 from cantlie.machine.geometry import PATIENT_POSITIONS, BeamGeometry
 
 GRID = Grid((50, 60, 60), (4.0, 4.0, 4.0), (-118.0, -118.0, -98.0))
@@ -16,7 +16,7 @@ GRID = Grid((50, 60, 60), (4.0, 4.0, 4.0), (-118.0, -118.0, -98.0))
 def _ct_with_pellet(centre_mm) -> Volume:
     hu = np.full(GRID.shape, -1000.0, dtype=np.float32)
     hu[np.linalg.norm(GRID.points_mm() - np.asarray(centre_mm), axis=-1) < 8] = 3000.0
-    return Volume(GRID, hu)
+    return attenuation_of(Volume(GRID, hu))
 
 
 def _spot(image):
@@ -53,7 +53,9 @@ def test_from_the_patients_left_the_front_is_on_the_left():
 def test_water_attenuates_as_long_as_the_ray_is_inside():
     hu = np.full(GRID.shape, -1000.0, dtype=np.float32)
     hu[:, 10:40, :] = 0.0  # 120 mm along y
-    image = radiograph(Volume(GRID, hu), BeamGeometry((0, 0, 0), 0.0), size_mm=40, pixel_mm=4, step_mm=0.5)
+    image = radiograph(
+        attenuation_of(Volume(GRID, hu)), BeamGeometry((0, 0, 0), 0.0), size_mm=40, pixel_mm=4, step_mm=0.5
+    )
     slant = np.sqrt(1 + (image.x_mm[None, :] ** 2 + image.y_mm[:, None] ** 2) / 1000.0**2)
     np.testing.assert_allclose(image.attenuation, 120 * WATER_PER_MM * slant, rtol=6e-3)
 

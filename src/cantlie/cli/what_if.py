@@ -35,11 +35,24 @@ SimulateOption = Annotated[
         "--simulate-setup", metavar="SIGMA,sigma", help="Displace sessions by drawn systematic and random errors, mm."
     ),
 ]
+MotionOption = Annotated[
+    str | None,
+    typer.Option("--motion", metavar="MM|X,Y,Z", help="Breathing, peak to peak (one number: head to feet)."),
+]
+RadiographOption = Annotated[
+    bool, typer.Option("--radiographs/--no-radiographs", help="Radiographs of beams and set-up pair, as RTIMAGE too.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Where the random numbers of simulated errors start.")]
 
 
 def what_if_of(
-    robustness: Level, shift_mm: str | None, shifts: Path | None, simulated: str | None, seed: int
+    robustness: Level,
+    shift_mm: str | None,
+    shifts: Path | None,
+    simulated: str | None,
+    seed: int,
+    motion: str | None = None,
+    radiographs: bool = False,
 ) -> WhatIf:
     """Return the questions from the options.
 
@@ -61,7 +74,20 @@ def what_if_of(
         numbers = _numbers(shift_mm, "--shift-mm", (1, 3))
         x, y, z = numbers if len(numbers) == 3 else numbers * 3
         shift = (x, y, z)
-    return WhatIf(robustness=robustness, shift_mm=shift, shifts=shifts, simulated_mm=errors, seed=seed)
+    amplitude = None
+    if motion is not None:
+        numbers = _numbers(motion, "--motion", (1, 3))
+        x, y, z = numbers if len(numbers) == 3 else (0.0, 0.0, numbers[0])
+        amplitude = (x, y, z)
+    return WhatIf(
+        robustness=robustness,
+        shift_mm=shift,
+        shifts=shifts,
+        simulated_mm=errors,
+        motion_mm=amplitude,
+        radiographs=radiographs,
+        seed=seed,
+    )
 
 
 def _numbers(text: str, option: str, counts: tuple[int, ...]) -> list[float]:

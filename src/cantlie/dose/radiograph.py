@@ -45,15 +45,29 @@ class Radiograph:
     attenuation: NDArray[np.float32]
 
 
+def attenuation_of(ct: Volume) -> Volume:
+    """Return the attenuation per mm of a CT in HU for a kilovoltage beam."""
+    hu = np.asarray(ct.values, dtype=np.float32)
+    values = np.maximum(hu + np.float32(1000.0), 0.0) * np.float32(WATER_PER_MM / 1000.0)
+    bone = np.maximum(hu - np.float32(BONE_FROM_HU), 0.0)
+    values += bone * np.float32((BONE_LIFT - 1.0) * WATER_PER_MM / 1000.0)
+    return Volume(ct.grid, values)
+
+
 def radiograph(
-    ct: Volume, geometry: BeamGeometry, *, size_mm: float = 400.0, pixel_mm: float = 1.5, step_mm: float = STEP_MM
+    attenuation: Volume,
+    geometry: BeamGeometry,
+    *,
+    size_mm: float = 400.0,
+    pixel_mm: float = 1.5,
+    step_mm: float = STEP_MM,
 ) -> Radiograph:
-    """Return the radiograph of a CT for one direction.
+    """Return the radiograph of a patient for one direction.
 
     Parameters
     ----------
-    ct
-        Hounsfield units; air outside its grid.
+    attenuation
+        Attenuation per mm (`attenuation_of` a CT); nothing outside its grid.
     geometry
         Direction, isocentre and distance of the source. The collimator turns the image with it: give 0 to look upright.
     size_mm, pixel_mm
@@ -68,11 +82,7 @@ def radiograph(
         raise DoseError("the radiograph has no pixels or too many", remedy="choose another size or pixel width")
     count = round(size_mm / pixel_mm)
     centres = (np.arange(count, dtype=np.float64) - 0.5 * (count - 1)) * pixel_mm
-    hu = np.asarray(ct.values, dtype=np.float32)
-    attenuation = np.maximum(hu + np.float32(1000.0), 0.0) * np.float32(WATER_PER_MM / 1000.0)
-    bone = np.maximum(hu - np.float32(BONE_FROM_HU), 0.0)
-    attenuation += bone * np.float32((BONE_LIFT - 1.0) * WATER_PER_MM / 1000.0)
-    lower, upper = ct.grid.lower_mm, ct.grid.upper_mm
+    lower, upper = attenuation.grid.lower_mm, attenuation.grid.upper_mm
     corners = np.array([[x, y, z] for x in (lower[0], upper[0]) for y in (lower[1], upper[1])
                         for z in (lower[2], upper[2])])  # fmt: skip
     axial = (np.asarray(geometry.source_mm) - corners) @ geometry.axes[2]
@@ -80,8 +90,9 @@ def radiograph(
     steps = max(int(np.ceil((last - first) / step_mm)), 1) if last > first else 0
     result = np.zeros((count, count), dtype=np.float32)
     if steps:
-        frame = frame_of(geometry, ct.grid)
-        _integrate(attenuation, frame, centres / geometry.sad_mm, first, (last - first) / steps, steps, result)
+        frame = frame_of(geometry, attenuation.grid)
+        values = np.asarray(attenuation.values, dtype=np.float32)
+        _integrate(values, frame, centres / geometry.sad_mm, first, (last - first) / steps, steps, result)
     return Radiograph(geometry, centres, centres, result)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dicom.rtimage import write_rtimage
-from cantlie.dose.radiograph import radiograph
+from cantlie.dose.radiograph import attenuation_of, radiograph
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry
@@ -57,21 +57,22 @@ def take_radiographs(
     outlines
         Target to a function that gives its outline in the frame of a direction.
     """
+    attenuation = attenuation_of(ct)
     taken: list[TakenRadiograph] = []
     seen: set[tuple[float, float, float]] = set()
     for number, (target, plan) in enumerate(plans.items()):
         progress(number / max(len(plans), 1), f"radiographs of {target}")
         outline = outlines.get(target, _no_outline)
         for beam in plan.beams:
-            taken += _of_beam(ct, target, beam, machine, model, outline)
+            taken += _of_beam(attenuation, target, beam, machine, model, outline)
         if plan.beams:
             first = plan.beams[0].control_points[0].geometry
             if first.isocentre_mm not in seen:
                 seen.add(first.isocentre_mm)
                 for angle in SETUP_DEG:
                     geometry = replace(first, gantry_deg=angle, collimator_deg=0.0, couch_deg=0.0)
-                    image = radiograph(ct, geometry, size_mm=SIZE_MM, pixel_mm=PIXEL_MM, step_mm=2.0)
-                    view = RadiographView(f"set-up, gantry {angle:g}°", image, outlines_mm=outline(geometry))
+                    image = radiograph(attenuation, geometry, size_mm=SIZE_MM, pixel_mm=PIXEL_MM, step_mm=2.0)
+                    view = RadiographView(f"{target}, gantry {angle:g}°", image, outlines_mm=outline(geometry))
                     taken.append(TakenRadiograph(target, None, view, None))
     return tuple(taken)
 
@@ -81,7 +82,7 @@ def _no_outline(_: BeamGeometry) -> tuple[NDArray[np.float64], ...]:
 
 
 def _of_beam(
-    ct: Volume, target: str, beam: TreatmentBeam, machine: Machine, model: BeamModel, outline: Outline
+    attenuation: Volume, target: str, beam: TreatmentBeam, machine: Machine, model: BeamModel, outline: Outline
 ) -> list[TakenRadiograph]:
     points = list(beam.control_points)
     chosen = [points[0]]
@@ -91,7 +92,7 @@ def _of_beam(
     result = []
     for point in chosen:
         upright = replace(point.geometry, collimator_deg=0.0)
-        image = radiograph(ct, upright, size_mm=SIZE_MM, pixel_mm=PIXEL_MM, step_mm=2.0)
+        image = radiograph(attenuation, upright, size_mm=SIZE_MM, pixel_mm=PIXEL_MM, step_mm=2.0)
         if beam.dynamic:
             jaws, fluence = point.aperture, None
         else:

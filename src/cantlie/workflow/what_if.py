@@ -1,7 +1,8 @@
-"""What if things go otherwise than planned: robustness, displaced sessions ... as results, files and chapters."""
+"""What if things go otherwise than planned: robustness, displaced sessions, breathing; and radiographs to see it by."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,10 +17,13 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.course.accumulation import CourseDose
+from cantlie.course.breathing import Breathing
 from cantlie.course.calendar import plan_calendar
+from cantlie.dicom.plan_file import read_plan_file
 from cantlie.evaluation.scenarios import Shift
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine
+from cantlie.patient.case import Case
 from cantlie.patient.regions import Regions
 from cantlie.plan.scenario_dose import density_change
 from cantlie.plan.treatment import TreatmentPlan
@@ -29,10 +33,14 @@ from cantlie.report.case_report import StructureView
 from cantlie.report.displaced_pages import displaced_section
 from cantlie.report.document import Section
 from cantlie.report.dvh_figure import colours_on_white
+from cantlie.report.motion_pages import motion_section
+from cantlie.report.radiograph_figure import radiograph_section
 from cantlie.report.robustness_pages import robustness_section
+from cantlie.target.recipes import matching
 from cantlie.workflow.displaced_course import DisplacedCourse, displaced_course, displaced_results, shifts_for
 from cantlie.workflow.dosimetry import COURSE
-from cantlie.workflow.radiograph_stage import Outline
+from cantlie.workflow.motion_stage import REALISATIONS, MotionEffect, motion_effect, motion_results
+from cantlie.workflow.radiograph_stage import Outline, TakenRadiograph, grouped, take_radiographs, write_radiographs
 from cantlie.workflow.robustness_stage import (
     Level,
     Robustness,
@@ -44,19 +52,23 @@ from cantlie.workflow.robustness_stage import (
 from cantlie.workflow.target_outline import outline_of_points, outline_points
 
 BANDS_FILE = "dvh_bands.csv"
+RADIOGRAPH_FOLDER = "radiographs"
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
     """What a user wants to know beyond the plan; None stands for the protocol's value.
 
-    ``simulated_mm`` are Sigma and sigma of a simulated course; ``shifts`` is a shift log.
+    ``simulated_mm`` are Sigma and sigma of a simulated course; ``shifts`` is a shift log; ``motion_mm`` is the motion
+    of the liver from peak to peak.
     """
 
     robustness: Level = "quick"
     shift_mm: Shift | None = None
     shifts: Path | None = None
     simulated_mm: tuple[float, float] | None = None
+    motion_mm: Shift | None = None
+    radiographs: bool = False
     seed: int = 1
 
 
@@ -84,6 +96,7 @@ class Subject:
     density: Volume | None = None
     machine: Machine | None = None
     model: BeamModel | None = None
+    case: Case | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,11 +105,15 @@ class Answers:
 
     robustness: Robustness | None = None
     displaced: DisplacedCourse | None = None
+    motion: MotionEffect | None = None
+    radiographs: tuple[TakenRadiograph, ...] = ()
+    subject: Subject | None = None
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """Remarks of all answers."""
-        return tuple(note for one in (self.robustness, self.displaced) if one is not None for note in one.notes)
+        found = (self.robustness, self.displaced, self.motion)
+        return tuple(note for one in found if one is not None for note in one.notes)
 
     def results(self) -> dict[str, Any]:
         """Return the sections of results.json."""
@@ -105,6 +122,8 @@ class Answers:
             sections["robustness"] = robustness_results(self.robustness)
         if self.displaced is not None:
             sections["displaced_course"] = displaced_results(self.displaced)
+        if self.motion is not None:
+            sections["motion"] = motion_results(self.motion)
         return sections
 
     def write(self, out: Path) -> None:
@@ -112,6 +131,12 @@ class Answers:
         (out / BANDS_FILE).unlink(missing_ok=True)
         if self.robustness is not None:
             write_text(out / BANDS_FILE, bands_csv(self.robustness.bands))
+        folder = out / RADIOGRAPH_FOLDER
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        subject = self.subject
+        if self.radiographs and subject is not None and subject.case is not None and subject.machine is not None:
+            write_radiographs(folder, subject.case, self.radiographs, subject.machine, _plan_uids(out, subject.plans))
 
     def chapters(self, views: Sequence[StructureView]) -> tuple[Section, ...]:
         """Return the chapters of the report, given its structures."""
@@ -139,6 +164,18 @@ class Answers:
                     remarks=[note.sentence() for note in self.displaced.notes],
                 )
             )
+        if self.motion is not None:
+            sections.append(
+                motion_section(
+                    self.motion.targets,
+                    motion=_motion(self.motion.breathing),
+                    margins_mm=self.motion.margins_mm,
+                    realisations=REALISATIONS,
+                )
+            )
+        if self.radiographs and self.subject is not None:
+            labels = {name: plan.label for name, plan in self.subject.plans.items()}
+            sections.append(radiograph_section(grouped(self.radiographs, labels)))
         return tuple(sections)
 
 
@@ -169,17 +206,61 @@ def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -
         )
     if subject.course is not None:
         shifts = shifts_for(subject.course, what_if.shifts, what_if.simulated_mm, seed=what_if.seed)
-    changes = _density_changes(subject, request, part(progress, 0.0, 0.3))
+    changes = _density_changes(subject, request, part(progress, 0.0, 0.2))
     robustness = robustness_of(
         request, protocol, subject.regions, subject.doses, subject.prescriptions_gy, subject.fractions, changes,
-        part(progress, 0.3, 0.8),
+        part(progress, 0.2, 0.5),
     )  # fmt: skip
     displaced = None
     if shifts is not None and subject.course is not None:
         displaced = displaced_course(
-            protocol, subject.regions, subject.course, subject.prescriptions_gy, shifts, part(progress, 0.8, 1.0)
+            protocol, subject.regions, subject.course, subject.prescriptions_gy, shifts, part(progress, 0.5, 0.6)
         )
-    return Answers(robustness, displaced)
+    motion = _motion_effect(what_if, subject, request, part(progress, 0.6, 0.85))
+    taken: tuple[TakenRadiograph, ...] = ()
+    if what_if.radiographs and subject.case is not None and subject.machine is not None and subject.model is not None:
+        outlines = {name: outline_function(subject.regions, name) for name in subject.plans if name in subject.regions}
+        taken = take_radiographs(
+            subject.case.ct.volume, subject.plans, subject.machine, subject.model, outlines, part(progress, 0.85, 1.0)
+        )
+    return Answers(robustness, displaced, motion, taken, subject)
+
+
+def _motion_effect(
+    what_if: WhatIf, subject: Subject, request: RobustnessRequest, progress: Progress
+) -> MotionEffect | None:
+    protocol = subject.protocol
+    amplitude = what_if.motion_mm if what_if.motion_mm is not None else protocol.motion.amplitude_mm
+    if amplitude is None or subject.density is None or subject.machine is None or subject.model is None:
+        return None
+    x, y, z = (float(value) * protocol.motion.managed_share for value in amplitude)
+    exhale = "exhale" in protocol.technique.motion_management
+    breathing = Breathing((x, y, z), reference="exhale" if exhale else "mean")
+    clinical = [protocol.target(name).ctv_id for name in protocol.target_ids]
+    names = dict.fromkeys([*clinical, *matching(subject.regions, protocol.gtv)])
+    return motion_effect(
+        breathing, subject.regions, list(names), subject.plans, subject.doses, subject.density, subject.machine,
+        subject.model, request.systematic_sd_mm, request.random_sd_mm, seed=what_if.seed, progress=progress,
+    )  # fmt: skip
+
+
+def _motion(breathing: Breathing) -> str:
+    x, y, z = (f"{value:g}" for value in breathing.amplitude_mm)
+    place = "exhale" if breathing.reference == "exhale" else "the mean position"
+    return (
+        f"Breathing with {x}, {y} and {z} mm peak to peak along x, y and z in {breathing.period_s:g} s, leaving exhale "
+        f"as cos to the power {2 * breathing.power}; the planning CT is taken to show {place}."
+    )
+
+
+def _plan_uids(out: Path, plans: Mapping[str, TreatmentPlan]) -> dict[str, str]:
+    """Return the UIDs of the exported plans, which the radiographs refer to."""
+    found = {}
+    for name in plans:
+        path = out / "dicom" / f"RP_{name}.dcm"
+        if path.is_file():
+            found[name] = read_plan_file(path).plan.sop_instance_uid
+    return found
 
 
 def course_of_doses(
