@@ -116,3 +116,24 @@ def test_wrong_data_end_in_one_sentence(tmp_path):
     with pytest.raises(CantlieError, match=r"patients.csv, row 2, column age_years, rule not-a-number"):
         run_study("zhang2021", tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_one_patient_come_from_a_run(zhang, tmp_path):
+    folder, _, _ = zhang
+    case = tmp_path / "case"
+    (case / "figures").mkdir(parents=True)
+    for name in ("targets", "isodose-course", "dvh-course", "calendar"):
+        text = f'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><title>{name}</title></svg>'
+        (case / "figures" / f"{name}.svg").write_text(text)
+    rule = {"structure": "Stomach", "metric": "Dmax", "op": "<=", "limit": 40.0, "unit": "Gy", "achieved": 33.9,
+            "verdict": "pass"}  # fmt: skip
+    (case / "results.json").write_text(json.dumps({"constraints": [rule], "protocol": {"title": "Semi-hepatic"}}))
+    (case / "run.json").write_text(json.dumps({"status": "done"}))
+    run_study("zhang2021", folder / "data", tmp_path / "out", cases=[case], pdf=False)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Images of one patient (1): Semi-hepatic" in page and "Dose constraints of the protocol" in page
+    names = {path.name for path in (tmp_path / "out" / "figures").glob("patient-1-*")}
+    assert names == {f"patient-1-{name}.svg" for name in ("targets", "isodose-course", "dvh-course")}
+    (case / "run.json").write_text(json.dumps({"status": "failed"}))
+    with pytest.raises(CantlieError, match="not finished"):
+        run_study("zhang2021", folder / "data", tmp_path / "out", cases=[case], pdf=False)

@@ -31,6 +31,10 @@ def list_(as_json: JsonOption = False) -> None:
 def run(
     study: StudyName,
     data: Annotated[Path, typer.Option("--data", metavar="DIR|FILE", help="Folder of CSV files, or Excel workbook.")],
+    case: Annotated[
+        list[Path] | None,
+        typer.Option("--case", metavar="RUN", help="Run of `cantlie plan` or `follow-up` with a patient's figures."),
+    ] = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +43,7 @@ def run(
 
     folder = out or default_out(f"study-{Path(study).stem}")
     with progress_shown("Cantlie study", quiet=as_json) as progress:
-        result = run_study(study, data, folder, progress=progress)
+        result = run_study(study, data, folder, cases=tuple(case or ()), progress=progress)
     if as_json:
         say((folder / "results.json").read_text(encoding="utf-8").rstrip())
         return

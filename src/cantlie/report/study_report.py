@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from cantlie.report.document import (
     Tiles,
 )
 from cantlie.report.html import write_html
+from cantlie.report.patient_figures import patient_section
 from cantlie.report.pdf import write_pdf
 from cantlie.report.study_figures import SYNTHETIC, draw
 from cantlie.study.analysis import analyse_folder
@@ -45,7 +47,13 @@ def list_studies() -> list[dict[str, str | int]]:
 
 
 def run_study(
-    id_or_path: str | Path, data: Path, out: Path, *, pdf: bool = True, progress: Progress = silent
+    id_or_path: str | Path,
+    data: Path,
+    out: Path,
+    *,
+    cases: Sequence[Path] = (),
+    pdf: bool = True,
+    progress: Progress = silent,
 ) -> StudyResult:
     """Run a study on a cohort and write its report.
 
@@ -57,14 +65,17 @@ def run_study(
         Folder of CSV files or Excel workbook.
     out
         Folder for run.json, results.json, tables/, figures/, report.html and report.pdf.
+    cases
+        Runs of `cantlie plan` or `follow-up` whose figures are the paper's figures of single patients.
 
     Raises
     ------
     CantlieError
         If the study or the data are wrong, or the folder cannot be written.
     """
+    patients = [patient_section(number, case) for number, case in enumerate(cases, start=1)]
     result = analyse_folder(id_or_path, Path(data), progress=part(progress, 0.0, 0.5))
-    write_study_report(result, Path(out), pdf=pdf, progress=part(progress, 0.5, 1.0))
+    write_study_report(result, Path(out), patients=patients, pdf=pdf, progress=part(progress, 0.5, 1.0))
     return result
 
 
@@ -88,8 +99,15 @@ def synthesize_study(id_or_path: str, out: Path, *, seed: int = 1) -> SyntheticC
     return made
 
 
-def write_study_report(result: StudyResult, out: Path, *, pdf: bool = True, progress: Progress = silent) -> None:
-    """Write everything that a study run found.
+def write_study_report(
+    result: StudyResult,
+    out: Path,
+    *,
+    patients: Sequence[Section] = (),
+    pdf: bool = True,
+    progress: Progress = silent,
+) -> None:
+    """Write everything that a study run found, and chapters on single patients.
 
     Raises
     ------
@@ -104,11 +122,12 @@ def write_study_report(result: StudyResult, out: Path, *, pdf: bool = True, prog
         for figure in result.figures
     ]
     progress(0.3, "figures")
-    document = study_document(result, pictures)
+    document = study_document(result, pictures, patients)
     for table in result.tables:
         write_text(out / "tables" / f"{table.id}.csv", _csv(table, result.synthetic))
     write_html(document, out / "report.html", images)
-    for picture in pictures:
+    singles = [block for section in patients for block in section.blocks if isinstance(block, Figure)]
+    for picture in [*pictures, *singles]:
         content, suffix = picture.encoded()
         write_bytes(out / "figures" / f"{picture.name}.{suffix}", content)
         png = picture.png()
@@ -217,8 +236,8 @@ def _ethics(result: StudyResult) -> list[tuple[str, str]]:
     ]
 
 
-def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
-    """Return the report of a study run."""
+def study_document(result: StudyResult, pictures: list[Figure], patients: Sequence[Section] = ()) -> Document:
+    """Return the report of a study run, with chapters on single patients where there are any."""
     study = result.study
     agree, compared = result.compared()
     lead: list[Callout | Tiles | Paragraph] = []
@@ -281,6 +300,7 @@ def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
     if extra or more:
         blocks = [block for table in extra for block in (Paragraph(table.title, "lead"), _table(table))]
         sections.append(Section("Beyond the paper", [*blocks, *more]))
+    sections += patients
     differing = [
         f"{d['table']}, {d['row']}, {d['column']}: printed {d['printed']}, found {d['found']}"
         for d in result.disagreements()
@@ -290,6 +310,8 @@ def study_document(result: StudyResult, pictures: list[Figure]) -> Document:
     warnings = [note.sentence() for note in result.notes if note.level == "warning"]
     remarks = [note.sentence() for note in result.notes if note.level == "info"]
     missing = [f"{item.id} ({item.shows}): {item.instead}" for item in study.not_made]
+    if patients:
+        missing.append("figures of single patients that were given stand in chapters of their own")
     notes: list[Callout | Bullets | Paragraph] = []
     if warnings:
         notes.append(Callout("What a careful reader must know", title="Warnings", tone="warning", items=warnings))
