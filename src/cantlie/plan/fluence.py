@@ -13,7 +13,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence_objectives import Smoothness
 from cantlie.plan.goals import Goal, tighten
-from cantlie.plan.problem import Problem
+from cantlie.plan.problem import Problem, Term
 from cantlie.plan.request import History
 from cantlie.plan.solver import Minimum, minimise
 from cantlie.plan.voxels import PlanningVoxels
@@ -106,6 +106,11 @@ class _Layout:
 
 
 MORE_FOR_CONFLICTS = 2
+TARGET_SLIP = 0.1
+"""Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
+SPARING_STEP = 1.6
+SPARING_STEPS = 5
+SPARING_ITERATIONS = 20
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 
@@ -220,7 +225,7 @@ def optimise_fluence(solver: FluenceSolver, iterations: int, progress: Progress 
     share = max(iterations // 3, 10)
     while done < most:
         steps = min(share, most - done)
-        result = solver.improve(steps, part(progress, done / most, (done + steps) / most))
+        result = solver.improve(steps, part(progress, 0.8 * done / most, 0.8 * (done + steps) / most))
         done += max(len(result.values) - 1, 5)
         share = max(iterations // 12, 8)
         raised = solver.tighten()
@@ -228,6 +233,46 @@ def optimise_fluence(solver: FluenceSolver, iterations: int, progress: Progress 
             most = MORE_FOR_CONFLICTS * iterations  # rules that pull against each other take longer to come to rest
         if not raised and result.converged and not solver.unmet():
             break
+    spare_further(solver, part(progress, 0.8, 1.0))
+
+
+def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
+    """Lower the doses of organs as far as the rules and uniform targets allow; return what sparing weighs now.
+
+    This is the last stage of the order of priorities (as the wish-list of Breedveld et al. 2007,
+    doi:10.1088/0031-9155/52/20/016): sparing is given more and more weight until a rule that held no longer holds, or
+    the targets' objective rises by more than a slip; then the step before is taken.
+
+    Returns
+    -------
+    float
+        What the weights of sparing were multiplied by.
+    """
+    terms = solver.problem.of_purpose("spare")
+    held = {id(goal) for goal in solver.goals} - {id(goal) for goal in solver.unmet()}
+    most = (1.0 + TARGET_SLIP) * solver.problem.value_of("target", solver.problem.seen(solver.doses()))
+    factor = 1.0
+    for step in range(SPARING_STEPS):
+        before = solver.x
+        _weigh(terms, SPARING_STEP)
+        solver.improve(SPARING_ITERATIONS, part(progress, step / SPARING_STEPS, (step + 1) / SPARING_STEPS))
+        lost = any(id(goal) in held for goal in solver.unmet())
+        if lost or solver.problem.value_of("target", solver.problem.seen(solver.doses())) > most:
+            solver.x = before
+            _weigh(terms, 1.0 / SPARING_STEP)
+            break
+        factor *= SPARING_STEP
+    return factor
+
+
+def spare_less(problem: Problem) -> None:
+    """Take back one step of sparing, where rules do not hold in the delivered dose."""
+    _weigh(problem.of_purpose("spare"), 1.0 / SPARING_STEP)
+
+
+def _weigh(terms: Sequence[Term], factor: float) -> None:
+    for term in terms:
+        term.objective.weight *= factor  # type: ignore[attr-defined]
 
 
 def points_in_words(goals: Sequence[Goal], metrics: Sequence[float]) -> str:

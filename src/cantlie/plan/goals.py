@@ -340,9 +340,9 @@ def quality_terms(
         dose = target.prescription_gy
         chosen = voxels.of(target.name)
         level = _level(target.name, voxels, chosen)
-        terms.append(Term(target.name, SquaredDeviation(chosen, dose * level, 1.0, scale)))
-        terms.append(Term(target.name, SquaredUnderdose(chosen, 0.94 * dose * level, 10.0, scale)))
-        terms.append(Term(target.name, SquaredOverdose(chosen, 1.07 * dose * level, 10.0, scale)))
+        terms.append(Term(target.name, SquaredDeviation(chosen, dose * level, 1.0, scale), "target"))
+        terms.append(Term(target.name, SquaredUnderdose(chosen, 0.94 * dose * level, 10.0, scale), "target"))
+        terms.append(Term(target.name, SquaredOverdose(chosen, 1.07 * dose * level, 10.0, scale), "target"))
         outside_cc = np.where(voxels.distance_mm[target.name] > 0, voxels.volumes_cc[body], 0.0)
         outside_cc = np.minimum(outside_cc, np.maximum(voxels.volumes_cc[body] - voxels.volumes_cc[target.name], 0.0))
         near_cc = np.where(voxels.distance_mm[target.name] <= 50.0, outside_cc, 0.0)
@@ -363,11 +363,21 @@ def quality_terms(
             terms.append(Term(target.name, SquaredOverdose(outside, 1.03 * dose, 10.0, scale)))
             terms.append(Term(target.name, MeanDose(outside, 0.02, scale)))
     for name in minimise:
-        if voxels.holds(name):
-            chosen = voxels.of(name)
-            terms.append(Term(COURSE, MeanDose(chosen, SPARING, scale)))
-            terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, SPARING, scale)))
+        outside_cc = _outside_targets(name, targets, voxels)
+        if outside_cc.any():
+            chosen = VoxelSet.of_volumes(outside_cc, name)
+            terms.append(Term(COURSE, MeanDose(chosen, SPARING, scale), "spare"))
+            terms.append(Term(COURSE, SquaredOverdose(chosen, 0.0, SPARING, scale), "spare"))
     return terms
+
+
+def _outside_targets(name: str, targets: Sequence[PlanTarget], voxels: PlanningVoxels) -> NDArray[np.float64]:
+    """Return the volume of a structure outside all targets in each voxel: inside, the prescription decides."""
+    volumes = voxels.volumes_cc.get(name)
+    if volumes is None:
+        return np.zeros(len(voxels))
+    inside = np.sum([voxels.volumes_cc[target.name] for target in targets], axis=0)
+    return np.asarray(np.maximum(volumes - inside, 0.0))
 
 
 def full_part(target: str) -> str:

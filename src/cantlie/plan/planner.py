@@ -20,7 +20,7 @@ from cantlie.plan.conflicts import conflicts_of, contradictions
 from cantlie.plan.delivery import ARC_STEP_DEG, doses_by_scope, judge_rules, plan_dose
 from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
-from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence
+from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence, spare_less
 from cantlie.plan.goals import Goal, goal_of_rule, quality_terms
 from cantlie.plan.normalise import best_factors, broken_by
 from cantlie.plan.problem import Problem
@@ -171,14 +171,13 @@ class _State:
 
     def learn(self, final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> None:
         """Learn how every metric differs between voxels and CT grid, and work harder on rules that are broken."""
+        spare_less(self.problem)
         for goal in self.goals:
             outcome = outcomes[self.setup.rules.index(goal.rule)]
             seen = goal.value(self.problem, self.setup.voxels, final_gy)
+            if (outcome.met and goal.press) or not (outcome.met or goal.harden()):
+                goal.push(seen)  # against where it was aimed at before
             goal.learn(seen, outcome.delivered)
-            if outcome.met and not goal.press:
-                continue
-            if outcome.met or not goal.harden():
-                goal.push(seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

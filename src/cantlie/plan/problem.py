@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cantlie.plan.objectives import Objective
+from cantlie.plan.objectives import Objective, value
 
 Dose = NDArray[np.float64]
 
@@ -33,10 +33,11 @@ class Aimed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An objective and the dose it looks at."""
+    """An objective, the dose it looks at, and what it is for: ``target``, ``spare`` or nothing in particular."""
 
     scope: str
     objective: Objective
+    purpose: str = ""
 
 
 @dataclass(slots=True)
@@ -74,19 +75,27 @@ class Problem:
             return total if self.given_gy is None else total + self.given_gy
         return seen_gy[self.names.index(scope)]
 
+    def of_purpose(self, purpose: str) -> list[Term]:
+        """Return the objectives that serve a purpose."""
+        return [term for term in self.terms if isinstance(term, Term) and term.purpose == purpose]
+
+    def value_of(self, purpose: str, seen_gy: Sequence[Dose]) -> float:
+        """Return the value of the objectives that serve a purpose."""
+        return sum(value(term.objective, self.scoped(term.scope, seen_gy)) for term in self.of_purpose(purpose))
+
     def evaluate(self, doses_gy: Sequence[Dose]) -> tuple[float, list[Dose]]:
         """Return the total value and its gradient with respect to each plan's dose."""
         seen = self.seen(doses_gy)
         total = self.scoped(COURSE, seen)
         course_gradient = np.zeros_like(total)
         gradients = [np.zeros_like(total) for _ in seen]
-        value = 0.0
+        total_value = 0.0
         for term in self.terms:
             if term.scope == COURSE:
-                value += term.objective.add_gradient(total, course_gradient)
+                total_value += term.objective.add_gradient(total, course_gradient)
             else:
                 plan = self.names.index(term.scope)
-                value += term.objective.add_gradient(seen[plan], gradients[plan])
+                total_value += term.objective.add_gradient(seen[plan], gradients[plan])
         for gradient in gradients:
             gradient += course_gradient
-        return value, gradients
+        return total_value, gradients
