@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from cantlie.protocol.schema import Protocol
-from cantlie.protocol.sections import Section, TargetRecipe
+from cantlie.protocol.sections import Arc, Section, TargetRecipe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-protocol.md").read_text(encoding="utf-8")
 COMMON = {"place", "choices"}
@@ -55,6 +55,7 @@ def test_recipes_are_those_of_the_schema():
 
 def test_nothing_else_is_named():
     fields = {field for table in TABLES.values() for field in table.model_fields} | set(Protocol.model_fields)
+    fields |= set(Arc.model_fields)
     values = set(re.findall(r'"(\w+)"', (Path(__file__).parents[2] / "src/cantlie/protocol/sections.py").read_text()))
     rows = "\n".join(line for line in TEXT.splitlines() if line.startswith("| "))
     named = set(re.findall(r"`(\w+)`", rows))
