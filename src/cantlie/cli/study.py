@@ -148,6 +148,24 @@ def dosimetry(
 
 
 @app.command()
+def fhir(
+    data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON file to write.")],
+) -> None:
+    """Write patients and courses of a cohort as a FHIR R4 bundle (mCODE Radiotherapy Course Summary)."""
+    from cantlie.cohort.fhir import fhir_bundle
+    from cantlie.cohort.importing import read_cohort
+    from cantlie.core.errors import CohortError
+    from cantlie.core.files import write_json
+
+    cohort = read_cohort(data)
+    if not len(cohort.table("courses")):
+        raise CohortError("the cohort has no courses", where=data.name, remedy="add courses.csv")
+    write_json(out, fhir_bundle(cohort))
+    say(f"{len(cohort)} patients and {len(cohort.table('courses'))} courses in {out}. Research use only.")
+
+
+@app.command()
 def deidentify(
     data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the cohort to share.")],
