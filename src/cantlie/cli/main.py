@@ -10,7 +10,20 @@ from pathlib import Path
 
 import typer
 
-from cantlie.cli import compare, demo, doctor, dose, dose_pair, evaluate, follow_up, machine, plan, protocol, study
+from cantlie.cli import (
+    compare,
+    demo,
+    doctor,
+    dose,
+    dose_pair,
+    evaluate,
+    follow_up,
+    guidance,
+    machine,
+    plan,
+    protocol,
+    study,
+)
 from cantlie.cli.console import tell
 from cantlie.core.errors import CantlieError
 
@@ -34,6 +47,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("dose")(dose.dose)
 app.command("gamma")(dose_pair.gamma)
 app.command("difference")(dose_pair.difference)
+app.command("guidance")(guidance.guidance)
 app.command("follow-up")(follow_up.follow_up)
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(machine.app, name="machine")
