@@ -15,7 +15,8 @@ from cantlie.plan.delivery import plan_dose
 from cantlie.plan.treatment import TreatmentPlan
 
 COARSE_MM = 6.0
-"""Grid of the difference that density makes: smooth, as it is the difference of two doses of the same shape."""
+COARSE_ARC_STEP_DEG = 16.0
+"""Grid and directions of the difference that density makes: smooth, as both doses are of the same shape."""
 
 
 def density_change(
@@ -35,8 +36,8 @@ def density_change(
     """
     grid = density.grid.resampled((spacing_mm,) * 3)
     denser = Volume(density.grid, np.asarray(density.values, dtype=np.float32) * np.float32(1.0 + percent / 100.0))
-    planned = plan_dose(plan, density, machine, model, grid, progress)
-    changed = plan_dose(plan, denser, machine, model, grid, progress)
+    planned = plan_dose(plan, density, machine, model, grid, progress, COARSE_ARC_STEP_DEG)
+    changed = plan_dose(plan, denser, machine, model, grid, progress, COARSE_ARC_STEP_DEG)
     return Volume(grid, np.asarray(changed.values - planned.values, dtype=np.float32))
 
 
