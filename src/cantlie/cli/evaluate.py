@@ -37,6 +37,10 @@ def evaluate(
         list[int] | None,
         typer.Option("--fractions", min=1, max=100, help="Fractions of each dose in order, where no RTPLAN says them."),
     ] = None,
+    other_ct: Annotated[
+        list[Path] | None,
+        typer.Option("--other-ct", metavar="FOLDER", help="Another CT with its RTDOSE and RTPLAN; may be repeated."),
+    ] = None,
     scheme: Annotated[str | None, typer.Option("--scheme", help="Prescription scheme of the protocol.")] = None,
     out: OutOption = None,
     aliases: AliasOption = None,
@@ -71,6 +75,7 @@ def evaluate(
         doses=tuple(dose or ()),
         plans=tuple(plan or ()),
         fractions=tuple(fractions or ()),
+        others=tuple(other_ct or ()),
         scheme=scheme,
         aliases=aliases,
         series=series,

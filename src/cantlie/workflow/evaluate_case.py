@@ -25,6 +25,7 @@ from cantlie.target.recipes import matching
 from cantlie.workflow.choices import with_choices
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
+from cantlie.workflow.other_cts import doses_of_other_cts
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.plan_doses import SummedPlans, summed_plans
 from cantlie.workflow.results import dvh_csv, results_of, risks_of
@@ -32,7 +33,15 @@ from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.summed_biology import biology_of_sum, eqd2_metrics
 from cantlie.workflow.what_if import Subject, WhatIf, answers_to, course_of_doses
 
-STAGES = {"reading the case": 4.0, "targets": 3.0, "evaluation": 5.0, "EQD2": 5.0, "what if": 6.0, "report": 10.0}
+STAGES = {
+    "reading the case": 4.0,
+    "other CTs": 1.0,
+    "targets": 3.0,
+    "evaluation": 5.0,
+    "EQD2": 5.0,
+    "what if": 6.0,
+    "report": 10.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,8 @@ class EvaluateCase:
     """What the user asks for. Without ``doses`` those that lie in the case are judged.
 
     ``plans`` are RTPLANs outside the case; ``fractions`` are those of the doses in their order, or one for all, where
-    no RTPLAN says them; ``scheme`` is that of a protocol with several.
+    no RTPLAN says them; ``scheme`` is that of a protocol with several. ``others`` are folders of plans on other CTs of
+    the patient, whose doses are deformed to the CT of the case and summed; their fractions follow those of the case.
     """
 
     case: Path
@@ -56,6 +66,7 @@ class EvaluateCase:
     patient: str | None = None
     label: str = ""
     start: date | None = None
+    others: tuple[Path, ...] = ()
     what_if: WhatIf = field(default_factory=WhatIf)
 
 
@@ -86,6 +97,15 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     patient = run.stage("reading the case", key_of(str(request.case)), read, keep=False)
     files = _dose_files(request, patient)
     plans = (*plans_of_case(request.case, patient.case), *(read_plan_file(path) for path in request.plans))
+    others = run.stage(
+        "other CTs",
+        "",
+        lambda step: doses_of_other_cts(
+            request.others, request.case, patient.case, aliases=request.aliases, progress=step
+        ),
+        keep=False,
+    )
+    files, plans = (*files, *others.files), (*plans, *others.plans)
     with_targets = run.stage("targets", "", lambda step: _with_targets(patient.regions, protocol, step), keep=False)
     regions = with_targets.regions
     summed = summed_plans(files, plans, protocol, regions, request.fractions)
@@ -108,6 +128,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
                 *with_targets.notes,
                 *_unknown_scheme(request, protocol),
                 *summed.notes,
+                *others.notes,
                 *dosimetry.notes,
                 *(note for risk in risks for note in risk.notes),
                 *answers.notes,
@@ -120,6 +141,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         "plans_summed": _plans_summed(summed),
         "eqd2": eqd2_metrics(biology, physical),
         "radiobiology": {"ntcp": risks_of(risks)},
+        **others.results(dosimetry, protocol, regions, summed.physical),
         **answers.results(),
     }
     write_json(
@@ -146,7 +168,8 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     page = evaluation_report(
         patient, regions, with_targets.lesions, protocol, summed, plans, dosimetry, biology, notes, run.record, label
     )
-    page = replace(page, more=(*page.more, *answers.chapters(page.structures)))
+    over_cts = others.chapters(patient.case, page.structures, dosimetry, protocol, regions, summed.physical)
+    page = replace(page, more=(*page.more, *over_cts, *answers.chapters(page.structures)))
     run.stage("report", "", lambda step: write_case_report(page, request.out), keep=False)
     return dosimetry
 

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cantlie.core.volume import Volume
-from cantlie.evaluation.dvh import dvh
-from cantlie.evaluation.metrics import metric_value
 from cantlie.patient.names import BODY
-from cantlie.protocol.schema import Constraint
 from cantlie.report.case_report import StructureView
 from cantlie.report.document import Block, Column, Figure, Paragraph, Section, Table
-from cantlie.report.registration_pages import registration_section
 from cantlie.report.uncertainty_figure import uncertainty_figure
 from cantlie.report.view import view_of
-from cantlie.target.recipes import resolve_first
-from cantlie.workflow.dosimetry import COURSE
-from cantlie.workflow.image_link import LIVER, link_results, masks_of
-from cantlie.workflow.plan_on_new_ct import FIRST_CT, rows_of_finished_targets
+from cantlie.workflow.image_link import LIVER
+from cantlie.workflow.limit_bands import bands_table
+from cantlie.workflow.link_page import link_section
+from cantlie.workflow.plan_on_new_ct import FIRST_CT, earlier_bands, rows_of_finished_targets
 
 if TYPE_CHECKING:
     from cantlie.workflow.plan_case import PlannedCase
 
-_DRAWN, _CARRIED = "#ffffff", "#ff7043"
+_DRAWN = "#ffffff"
 
 
 def new_ct_sections(planned: PlannedCase) -> tuple[Section, ...]:
     """Return the chapters, none for a course on one CT."""
     if planned.earlier is None or planned.earlier_case is None:
         return ()
-    return _sessions(planned), _registration(planned)
+    link = planned.earlier.link
+    chapter = link_section(
+        planned.patient.case, planned.earlier_case, link, planned.targets.lesions, title="Registration of the CTs"
+    )
+    return _sessions(planned), chapter
 
 
 def _sessions(planned: PlannedCase) -> Section:
@@ -50,7 +48,7 @@ def _sessions(planned: PlannedCase) -> Section:
             + (f"; its own report is {FIRST_CT}/report.html." if planned.request.previous is None else "."),
             style="lead",
         ),
-        _sums(planned),
+        bands_table(earlier_bands(planned), "Earlier CT"),
     ]
     finished = rows_of_finished_targets(planned)
     if finished:
@@ -78,50 +76,6 @@ def _sessions(planned: PlannedCase) -> Section:
     return Section("Sessions on the earlier CT", blocks)
 
 
-def _sums(planned: PlannedCase) -> Table:
-    """Return every limit of the course: what the earlier sessions gave alone, the sum, and its range."""
-    earlier = planned.earlier
-    assert earlier is not None
-    regions, total = planned.targets.regions, planned.course_dose
-    error = earlier.total.uncertainty.values
-    doses = [
-        earlier.total.dose,
-        Volume(total.grid, np.maximum(total.values - error, 0)),
-        Volume(total.grid, total.values + error),
-    ]
-    rows: list[list[object]] = []
-    reference = max(planned.protocol.prescription(name).total_gy for name in planned.protocol.target_ids)
-    for row, limit in zip(planned.dosimetry.constraints, _course_limits(planned), strict=False):
-        found = resolve_first(regions, limit.structure, limit.stand_ins)
-        if found is None or row.achieved is None or not found.fractions.any():
-            continue
-        values = [
-            metric_value(limit.parsed_metric, dvh(one, found.fractions, regions.grid, name=found.name), reference)
-            for one in doses
-        ]
-        low, high = sorted(values[1:])
-        sure = _verdict(limit.op, low, limit.limit) == _verdict(limit.op, high, limit.limit)
-        rows.append(
-            [found.name, f"{limit.metric} {limit.op} {limit.limit:g} {limit.unit}", values[0], row.achieved,
-             f"{low:.1f} to {high:.1f}", row.verdict, "yes" if sure else "no"]
-        )  # fmt: skip
-    return Table(
-        [Column("Structure"), Column("Limit of the course"), Column("Earlier CT alone", digits=1),
-         Column("Sum", digits=1), Column("Sum ± one standard error"), Column("Verdict"), Column("Sure")],
-        rows,
-        caption="Limits of the course on the sum of both CTs",
-        note="Sure: the verdict stays the same when the earlier dose is off by one standard error of the registration.",
-    )  # fmt: skip
-
-
-def _course_limits(planned: PlannedCase) -> list[Constraint]:
-    return [limit for limit in planned.protocol.constraints if limit.scope == COURSE]
-
-
-def _verdict(op: str, value: float, limit: float) -> bool:
-    return value <= limit if op.startswith("<") else value >= limit
-
-
 def _outlines(planned: PlannedCase) -> list[StructureView]:
     regions = planned.targets.regions
     names = [one.target.name for one in planned.planning.plans]
@@ -129,24 +83,3 @@ def _outlines(planned: PlannedCase) -> list[StructureView]:
     if LIVER in regions:
         views.append(StructureView(LIVER, Volume(regions.grid, regions[LIVER]), "organ", _DRAWN))
     return [*views, StructureView(BODY, Volume(regions.grid, regions[BODY]), "body")]
-
-
-def _registration(planned: PlannedCase) -> Section:
-    earlier, case, old = planned.earlier, planned.patient.case, planned.earlier_case
-    assert earlier is not None and old is not None
-    link = earlier.link
-    grid = case.ct.volume.grid.resampled((2.0, 2.0, 3.0))
-    reference = case.ct.volume.resample(grid, outside=-1000.0)
-    aligned = link.field.pull(old.ct.volume, grid, outside=-1000.0)
-    drawn = masks_of(case, link.field.grid)
-    other = masks_of(old, old.ct.volume.grid.resampled((2.0, 2.0, 3.0)))
-    shown = [name for name in (LIVER, *planned.targets.lesions) if name in drawn]
-    lines = [StructureView(name, drawn[name], "organ", _DRAWN) for name in shown]
-    if BODY in drawn:
-        lines.append(StructureView(BODY, drawn[BODY], "body"))
-    carried = [
-        StructureView(f"{name} of the earlier CT", link.field.pull(other[name]), "gtv", _CARRIED)
-        for name in shown
-        if name in other
-    ]
-    return registration_section(link_results(link), reference, aligned, lines, carried)

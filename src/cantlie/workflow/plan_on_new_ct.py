@@ -38,6 +38,7 @@ from cantlie.workflow.earlier_sessions import (
 )
 from cantlie.workflow.export import ExportedFile, export_case
 from cantlie.workflow.image_link import CITATIONS, ImageLink, link_images, write_link
+from cantlie.workflow.limit_bands import LimitBand, bands_results, limit_bands
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.run_folder import RunFolder, key_of
@@ -405,8 +406,19 @@ def earlier_results(planned: PlannedCase) -> dict[str, Any] | None:
             for p in earlier.plans
         ],
         "dose_on_this_ct": rows,
+        "limits": bands_results(earlier_bands(planned)),
         "registration": link_results(earlier.link),
     }  # fmt: skip
+
+
+def earlier_bands(planned: PlannedCase) -> tuple[LimitBand, ...]:
+    """Return the limits of the course with what the uncertainty of the earlier dose does to them."""
+    earlier = planned.earlier
+    assert earlier is not None
+    return limit_bands(
+        planned.dosimetry, planned.protocol, planned.targets.regions, planned.course_dose,
+        earlier.total.dose, earlier.total.uncertainty,
+    )  # fmt: skip
 
 
 def rows_of_finished_targets(planned: PlannedCase) -> list[dict[str, Any]]:
