@@ -12,7 +12,9 @@ from cantlie.plan.technique import Site
 from cantlie.protocol.sections import Arc as PrescribedArc
 
 SECTOR_DEG = 8.0
-"""Width of the sectors whose middle stands for the directions of all their control points in the optimiser."""
+SECTOR_OF_SEVERAL_DEG = 12.0
+"""Width of the sectors whose middle stands for the directions of all their control points in the optimiser; of one arc,
+and of several, which see the target from the same sides."""
 INTERVAL_DEG = 4.0
 """Most that the gantry turns between two control points."""
 
@@ -65,14 +67,15 @@ def arc_paths(site: Site, isocentre: tuple[float, float, float]) -> tuple[ArcPat
                 f"{len(arcs)} full arc{'s' * (len(arcs) > 1)} chosen; the protocol gives none", site.target.name, "info"
             )
         )
-    return tuple(_path(arc, isocentre, site) for arc in arcs)
+    sector = SECTOR_DEG if len(arcs) == 1 else SECTOR_OF_SEVERAL_DEG
+    return tuple(_path(arc, isocentre, site, sector) for arc in arcs)
 
 
-def _path(arc: PrescribedArc, isocentre: tuple[float, float, float], site: Site) -> ArcPath:
+def _path(arc: PrescribedArc, isocentre: tuple[float, float, float], site: Site, sector_deg: float) -> ArcPath:
     machine = site.request.machine
     start = BeamGeometry(
         isocentre, arc.start_deg, arc.collimator_deg, arc.couch_deg, machine.sad_mm, site.request.patient_position
     )
-    fields = max(1, int(np.ceil(abs(arc.turn_deg) / SECTOR_DEG - 1e-6)))
+    fields = max(1, int(np.ceil(abs(arc.turn_deg) / sector_deg - 1e-6)))
     per_field = max(1, int(np.ceil(abs(arc.turn_deg) / fields / INTERVAL_DEG - 1e-6)))
     return ArcPath(start, arc.turn_deg, fields, per_field)

@@ -27,6 +27,7 @@ from cantlie.plan.segments import Segments, aperture_of
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 
 ARC_STEP_DEG = 4.0
+MOST_ARC_STEP_DEG = 12.0
 PIXEL_MM = 2.0
 TAIL_MM = 60.0
 """How far beyond the jaws the fluence of extra-focal radiation is followed."""
@@ -85,7 +86,12 @@ def _fluence(apertures: Sequence[Aperture], units: Sequence[float], machine: Mac
 
 
 def beam_fields(
-    beam: TreatmentBeam, machine: Machine, model: BeamModel, arc_step_deg: float = ARC_STEP_DEG
+    beam: TreatmentBeam,
+    machine: Machine,
+    model: BeamModel,
+    arc_step_deg: float = ARC_STEP_DEG,
+    *,
+    first_share: float = 1.0,
 ) -> list[Field]:
     """Return what a beam delivers in one fraction: a static beam as one field, an arc as one for each direction.
 
@@ -93,11 +99,13 @@ def beam_fields(
     ----------
     arc_step_deg
         Parts of an arc up to this wide count as delivered from the direction in their middle.
+    first_share
+        Width of the first part as a share of the others'.
     """
     if not beam.dynamic:
         return [Field(beam.control_points[0].geometry, beam_fluence(beam, machine, model))]
     fields = []
-    for geometry, parts in by_direction(beam, arc_step_deg):
+    for geometry, parts in by_direction(beam, arc_step_deg, first_share):
         fields.append(
             Field(geometry, _fluence([part.aperture for part in parts], [part.mu for part in parts], machine, model))
         )
@@ -114,7 +122,16 @@ def plan_dose(
     arc_step_deg: float = ARC_STEP_DEG,
 ) -> Volume:
     """Return the collapsed-cone dose in Gy of a plan, all its fractions; for arcs see `beam_fields`."""
-    fields = [field for beam in plan.beams if beam.mu > 0 for field in beam_fields(beam, machine, model, arc_step_deg)]
+    beams = [beam for beam in plan.beams if beam.mu > 0]
+    arcs = [beam for beam in beams if beam.dynamic]
+    # several arcs sample the circle together: wider parts of each, those of one between those of the other
+    wide_deg = min(arc_step_deg * max(len(arcs), 1), max(MOST_ARC_STEP_DEG, arc_step_deg))
+    shares = {beam.number: n / len(arcs) for n, beam in enumerate(arcs)}
+    fields = [
+        field
+        for beam in beams
+        for field in beam_fields(beam, machine, model, wide_deg, first_share=1.0 - shares.get(beam.number, 0.0))
+    ]
     per_fraction = collapsed_cone_dose(density, fields, model, grid=grid, progress=progress)
     return Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
 

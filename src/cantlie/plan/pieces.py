@@ -49,15 +49,19 @@ def pieces(
     return tuple(result)
 
 
-def by_direction(beam: TreatmentBeam, step_deg: float) -> list[tuple[BeamGeometry, list[Segment]]]:
+def by_direction(
+    beam: TreatmentBeam, step_deg: float, first_share: float = 1.0
+) -> list[tuple[BeamGeometry, list[Segment]]]:
     """Return the pieces of a beam together with those that come from about the same direction.
 
     Control points whose gantry angles span at most ``step_deg`` make up one direction: that in the middle of their
     pieces, weighted by monitor units. Dose is linear in the fluence of a direction, so that each is calculated once.
+    The first of them spans at most ``first_share`` of that.
     """
     groups: list[list[ControlPoint]] = []
     for first, second in pairwise(beam.control_points):
-        if not groups or _turn_deg(groups[-1][0], second) > step_deg + 1e-6:
+        most_deg = step_deg * (first_share if len(groups) == 1 else 1.0)
+        if not groups or _turn_deg(groups[-1][0], second) > most_deg + 1e-6:
             groups.append([first])
         groups[-1].append(second)
     result = []
