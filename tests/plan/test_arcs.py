@@ -108,6 +108,7 @@ def test_tips_that_keep_all_limits_stay_where_they_are() -> None:
     path, rasters = setting("generic-6mv-mlci", 20.0, 0.0)
     machine = load_machine("generic-6mv-mlci")
     arc = sequence_arc(random_openings(rasters, 3, 40.0), rasters, path.control_points(), 2, machine)
+    arc.from_mm[...], arc.to_mm[...] = -300.0, 300.0
     lower, upper = arc.lower_mm.copy(), arc.upper_mm.copy()
     make_deliverable(arc, machine)
     np.testing.assert_allclose(arc.lower_mm, lower, atol=1e-9)

@@ -74,7 +74,8 @@ def sequence_arc(
     inner = np.full(intervals + 1, 0.5)
     inner[0] = inner[-1] = 1.0
     halves = inner * point_mu
-    arc = Arc(geometries, rasters[0], per_field, halves[:-1] + halves[1:], lower, upper, is_open)
+    bounds = _beamlet_ranges(rasters, per_field)
+    arc = Arc(geometries, rasters[0], per_field, halves[:-1] + halves[1:], lower, upper, is_open, *bounds)
     least, most = mu_bounds(arc, machine)
     np.clip(arc.mu, least, most, out=arc.mu)
     make_deliverable(arc, machine)
@@ -85,6 +86,26 @@ def _fields_together(rasters: Sequence[Raster], field_deg: float, machine: Machi
     widths = [np.ptp(raster.along_mm[raster.used.any(axis=0)]) + raster.width_mm for raster in rasters]
     needed_deg = 0.5 * float(np.mean(widths)) / leaf_travel_mm_deg(machine)
     return max(1, round(min(needed_deg, MOST_GROUP_DEG) / field_deg))
+
+
+def _beamlet_ranges(rasters: Sequence[Raster], per_field: int) -> tuple[Array, Array]:
+    """Return between which positions beamlets lie at each control point and pair, in either direction beside it.
+
+    Pairs without any have the range of the nearest pair that has some.
+    """
+    first, last = [], []
+    for raster in rasters:
+        used = raster.leaf_used()
+        rows = np.flatnonzero(used.any(axis=1))
+        nearest = rows[np.argmin(np.abs(rows[None, :] - np.arange(raster.leaves)[:, None]), axis=1)]
+        used = used[nearest]
+        first.append(raster.left_mm + raster.width_mm * used.argmax(axis=1))
+        last.append(raster.left_mm + raster.width_mm * (used.shape[1] - used[:, ::-1].argmax(axis=1)))
+    point = np.arange(len(rasters) * per_field + 1)
+    before = np.clip((point - 1) // per_field, 0, len(rasters) - 1)
+    after = np.clip(point // per_field, 0, len(rasters) - 1)
+    low, high = np.array(first), np.array(last)
+    return np.minimum(low[before], low[after]), np.maximum(high[before], high[after])
 
 
 def _split_to(segments: Segments, count: int) -> Segments:

@@ -41,6 +41,9 @@ class Arc:
         Tips at the control points, shapes (intervals + 1, leaves).
     is_open
         Pairs that are not under the jaws, shape (intervals + 1, leaves): a run of neighbours at each control point.
+    from_mm, to_mm
+        Where the optimiser's beamlets lie at each control point and pair, shapes (intervals + 1, leaves): tips stay
+        there, as far as the leaves are fast enough, for beyond nothing would tell what dose an opening gives.
     """
 
     geometries: tuple[BeamGeometry, ...]
@@ -50,6 +53,8 @@ class Arc:
     lower_mm: Array
     upper_mm: Array
     is_open: NDArray[np.bool_]
+    from_mm: Array
+    to_mm: Array
 
     @property
     def fields(self) -> int:
@@ -99,12 +104,14 @@ def _shares() -> Array:
 def make_deliverable(arc: Arc, machine: Machine) -> None:
     """Move tips, in place, to positions that the machine can form and reach in time.
 
-    At each control point the leaf rules are mended by opening (`make_legal`), for pairs under the jaws too. Then each
-    tip's way along the arc is replaced by the mean of the largest way below and the smallest way above it that keep the
-    leaf speed (inf- and sup-convolution with the cone of reachable positions). Both keep the order of any two ways
-    and shift with them, so that no gap narrows below its least, no spread widens beyond its most, and travel limits
-    hold: one pass is enough.
+    Tips beyond the beamlets return to their edge. At each control point the leaf rules are mended by opening
+    (`make_legal`), for pairs under the jaws too. Then each tip's way along the arc is replaced by the mean of the
+    largest way below and the smallest way above it that keep the leaf speed (inf- and sup-convolution with the cone of
+    reachable positions). Both keep the order of any two ways and shift with them, so that no gap narrows below its
+    least, no spread widens beyond its most, and travel limits hold: one pass is enough.
     """
+    for tips in (arc.lower_mm, arc.upper_mm):
+        np.clip(tips, arc.from_mm, arc.to_mm, out=tips)
     everything = Segments(np.empty(0), arc.lower_mm, arc.upper_mm, np.ones_like(arc.is_open))
     make_legal(everything, machine)
     reach = TRAVEL_RESERVE * leaf_travel_mm_deg(machine) * arc.turns_deg
