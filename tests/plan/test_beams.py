@@ -10,6 +10,7 @@ from cantlie.machine.geometry import BeamGeometry
 from cantlie.plan.beams import (
     ATTENUATION_PER_MM,
     _arriving,
+    choose_directions,
     choose_gantry_deg,
     direction_cost,
     equispaced_deg,
@@ -72,3 +73,29 @@ def test_chosen_angles_stand_apart_and_avoid_the_dear_side(fields: int) -> None:
     assert np.interp(chosen, angles, costs).mean() < costs.mean()
     with pytest.raises(PlanningError, match="cannot stand"):
         choose_gantry_deg(costs, angles, 40)
+
+
+def test_directions_in_space_stand_apart_and_avoid_what_is_dear_or_impossible() -> None:
+    rng = np.random.default_rng(2)
+    axes = rng.normal(size=(200, 3))
+    axes /= np.linalg.norm(axes, axis=1)[:, None]
+    costs = np.where(axes[:, 2] > 0.2, 1.0, 4.0)
+    costs[axes[:, 0] > 0.5] = np.inf
+    chosen = list(choose_directions(costs, axes, 6))
+    assert len(chosen) == 6 and np.isfinite(costs[chosen]).all() and (costs[chosen] == 1.0).mean() > 0.6
+    apart = np.degrees(np.arccos(np.clip(axes[chosen] @ axes[chosen].T, -1, 1))) + 180 * np.eye(6)
+    assert apart.min() >= 16
+
+
+def test_directions_on_a_circle_are_those_of_the_gantry_choice() -> None:
+    angles = np.arange(0.0, 360.0, 5.0)
+    costs = 1.5 + np.cos(np.radians(angles - 40))
+    axes = np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles)), 0 * angles], axis=1)
+    assert tuple(angles[list(choose_directions(costs, axes, 5))]) == choose_gantry_deg(costs, angles, 5)
+
+
+def test_too_few_possible_directions_are_said() -> None:
+    with pytest.raises(PlanningError, match="only 2 directions"):
+        choose_directions(np.array([1.0, 1.0, np.inf]), np.eye(3), 3)
+    with pytest.raises(PlanningError, match="apart"):
+        choose_directions(np.ones(3), np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]]), 3)

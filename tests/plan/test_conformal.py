@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cantlie.core.errors import PlanningError
 from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
+from cantlie.dicom.plan_file import read_plan_file
+from cantlie.dicom.rtplan import write_rtplan
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import load_machine
+from cantlie.patient.case import Case, Ct, PatientIdentity
 from cantlie.patient.regions import Regions
+from cantlie.patient.structures import StructureSet
 from cantlie.plan.beam_view import shadow_mm
+from cantlie.plan.beams import region_points_mm
+from cantlie.plan.clearance import is_clear, obstacle_mm
 from cantlie.plan.delivery import plan_dose
-from cantlie.plan.directions import BODY
+from cantlie.plan.directions import BODY, signed_deg, static_directions
 from cantlie.plan.field_in_field import MOST_SUBFIELDS
 from cantlie.plan.planner import dose_grid, plan_targets
 from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
+from cantlie.plan.technique import Site
 from cantlie.protocol.loading import load_protocol
 
 CT = Grid((24, 40, 48), (5.0, 5.0, 5.0), (-117.5, -97.5, -57.5))
@@ -113,6 +123,53 @@ def test_the_dose_is_that_of_the_plan() -> None:
     one = planned("field_in_field").plans[0]
     again = plan_dose(one.plan, asked.density, asked.machine, model, dose_grid(asked))
     np.testing.assert_allclose(again.values, one.dose.values, atol=1e-3 * float(one.dose.values.max()))
+
+
+def test_the_file_of_a_non_coplanar_plan_gives_the_same_dose(tmp_path) -> None:
+    asked = request("static")
+    technique = asked.protocol.technique.model_copy(update={"couch_deg": (90.0, 0.0, 345.0)})
+    asked = replace(asked, protocol=asked.protocol.model_copy(update={"technique": technique}))
+    result = plan_targets(asked)
+    (one,) = result.plans
+    assert [beam.control_points[0].geometry.couch_deg for beam in one.plan.beams] == [90.0, 0.0, 345.0]
+    assert [beam.name for beam in one.plan.beams] == ["G000 T090", "G090", "G270 T345"]
+    ct = Ct(Volume(CT, np.zeros(CT.shape, np.float32)), "HFS", "2.25.1", "2.25.2", "2.25.3", ())
+    case = Case(ct, StructureSet(), PatientIdentity("P1"))
+    write_rtplan(case, one.plan, asked.machine, "2.25.55", tmp_path / "RP.dcm")
+    file = read_plan_file(tmp_path / "RP.dcm")
+    assert [b.control_points[0].geometry for b in file.plan] == [b.control_points[0].geometry for b in one.plan]
+    model = BeamModel.named(asked.machine.beam_model)
+    again = plan_dose(file.plan, asked.density, asked.machine, model, dose_grid(asked))
+    np.testing.assert_allclose(again.values, one.dose.values, atol=1e-3 * float(one.dose.values.max()))
+
+
+def test_the_couch_is_turned_where_every_coplanar_beam_burdens_an_organ() -> None:
+    asked = request("static")
+    x, y, z = np.moveaxis(CT.points_mm() - np.array([-30.0, -10.0, 5.0]), -1, 0)
+    ring = ((np.hypot(x, y) > 35) & (np.hypot(x, y) < 70) & (np.abs(z) < 14)).astype(np.float32)
+    masks = {"PTV": ellipsoid((-30, -10, 5), (12, 12, 12)), BODY: asked.regions[BODY], "Ring": ring}
+    points = region_points_mm(CT, masks["PTV"], 4.0)
+    technique = asked.protocol.technique.model_copy(update={"gantry_deg": (), "fields": 4, "couch_most_deg": 60.0})
+    for couch_most, turned_at_all in ((60.0, True), (0.0, False)):
+        technique = technique.model_copy(update={"couch_most_deg": couch_most})
+        own = replace(asked, protocol=asked.protocol.model_copy(update={"technique": technique}))
+        notes: list[Note] = []
+        directions = static_directions(Site(own, own.targets[0], points, own.density, masks, notes))
+        turned = [g for g in directions if g.couch_deg]
+        assert bool(turned) is turned_at_all and len(directions) == 4
+        assert all(abs(signed_deg(g.couch_deg)) <= 60 for g in turned)
+        obstacle = obstacle_mm(CT, masks[BODY], directions[0].isocentre_mm, "HFS")
+        assert all(is_clear(g, own.machine, obstacle) for g in turned)
+        assert any("were chosen" in note.message for note in notes)
+
+
+def test_couch_angles_that_the_machine_has_not_are_refused() -> None:
+    asked = request("static")
+    machine = replace(asked.machine, couch_range_deg=(-20.0, 20.0))
+    technique = asked.protocol.technique.model_copy(update={"couch_deg": (0.0, 30.0, 0.0)})
+    asked = replace(asked, machine=machine, protocol=asked.protocol.model_copy(update={"technique": technique}))
+    with pytest.raises(PlanningError, match="couch"):
+        plan_targets(asked)
 
 
 def test_a_limit_that_cannot_be_kept_is_said() -> None:

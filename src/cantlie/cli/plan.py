@@ -46,6 +46,19 @@ def plan(
         Literal["step-and-shoot", "vmat", "conformal", "field-in-field"] | None,
         typer.Option("--delivery", help="How the dose is delivered; default: the protocol's."),
     ] = None,
+    gantry: Annotated[
+        str | None,
+        typer.Option("--gantry", metavar="A,B,...", help="Gantry angles; default: the protocol's or chosen."),
+    ] = None,
+    couch: Annotated[
+        str | None, typer.Option("--couch", metavar="A,B,...", help="Couch angle of each gantry angle (IEC 61217).")
+    ] = None,
+    couch_most: Annotated[
+        float | None,
+        typer.Option(
+            "--couch-most", min=0.0, max=90.0, metavar="DEG", help="Choose non-coplanar beams up to this turn."
+        ),
+    ] = None,
     arcs: Annotated[int | None, typer.Option("--arcs", min=1, max=6, help="Number of VMAT arcs per plan.")] = None,
     target: Annotated[
         list[str] | None,
@@ -120,6 +133,9 @@ def plan(
         fields=fields,
         delivery=delivery,
         arcs=arcs,
+        gantry=gantry,
+        couch=couch,
+        couch_most=couch_most,
         lesions=tuple(target or ()),
         split=split,
         junction=junction,

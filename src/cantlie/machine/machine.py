@@ -51,6 +51,9 @@ class Machine:
         Whether the gantry may move while the beam is on.
     min_mu_per_deg, max_mu_per_deg
         Monitor units for each degree of the gantry between which an arc can be delivered.
+    head_distance_mm, head_radius_mm
+        Distance from the isocentre to the face of the treatment head, and the head's radius, for the estimate of
+        collisions (`plan/clearance.py`).
     sources
         Where each value comes from.
     sha256
@@ -76,6 +79,8 @@ class Machine:
     arcs: bool
     min_mu_per_deg: float = 0.1
     max_mu_per_deg: float = 20.0
+    head_distance_mm: float = 410.0
+    head_radius_mm: float = 390.0
     sources: tuple[str, ...] = ()
     sha256: str = ""
 
@@ -182,6 +187,8 @@ def parse_machine(content: bytes, where: str) -> Machine:
         arcs=root.flag("arcs"),
         min_mu_per_deg=root.number("min_mu_per_deg", 0, 10, default=0.1),
         max_mu_per_deg=root.number("max_mu_per_deg", 0.1, 1000, default=20.0),
+        head_distance_mm=root.number("head_distance_mm", 100, 1000, default=410.0),
+        head_radius_mm=root.number("head_radius_mm", 50, 1000, default=390.0),
         sources=root.texts("sources"),
         sha256=sha256_of_bytes(content),
     )

@@ -164,12 +164,61 @@ def choose_gantry_deg(
     """
     if fields * nearest_deg > 360.0 - 1e-9:
         raise PlanningError(f"{fields} fields cannot stand {nearest_deg:g} degrees apart")
-    relative = costs / max(float(costs.mean()), 1e-12)
     apart = np.abs((angles_deg[:, None] - angles_deg[None, :] + 180.0) % 360.0 - 180.0)
+    chosen = _best_apart(costs, apart, fields, nearest_deg, spread_weight)
+    return tuple(sorted(float(angles_deg[n]) for n in chosen))
+
+
+def choose_directions(
+    costs: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    fields: int,
+    *,
+    nearest_deg: float = 16.0,
+    spread_weight: float = 0.3,
+) -> tuple[int, ...]:
+    """Choose beam directions in space as `choose_gantry_deg` does on a circle.
+
+    Parameters
+    ----------
+    costs
+        Cost of each direction, infinite where it is not possible, shape (n,).
+    axes
+        Unit vector from the isocentre to the source of each, shape (n, 3).
+
+    Returns
+    -------
+    tuple of int
+        Positions of the chosen directions, increasing.
+
+    Raises
+    ------
+    PlanningError
+        If fewer directions than fields are possible, or so many cannot stand that far apart.
+    """
+    possible = np.flatnonzero(np.isfinite(costs))
+    if len(possible) < fields:
+        raise PlanningError(
+            f"only {len(possible)} directions are possible for {fields} fields",
+            where="beam directions",
+            remedy="ask for fewer fields or allow more couch angles",
+        )
+    apart = np.degrees(np.arccos(np.clip(axes[possible] @ axes[possible].T, -1.0, 1.0)))
+    chosen = _best_apart(costs[possible], apart, fields, nearest_deg, spread_weight)
+    if min(apart[a, b] for a in chosen for b in chosen if a != b or fields == 1) < nearest_deg - 0.01 and fields > 1:
+        raise PlanningError(f"{fields} fields cannot stand {nearest_deg:g} degrees apart", where="beam directions")
+    return tuple(sorted(int(possible[n]) for n in chosen))
+
+
+def _best_apart(
+    costs: NDArray[np.float64], apart: NDArray[np.float64], fields: int, nearest_deg: float, spread_weight: float
+) -> list[int]:
+    """Return the positions of directions that cost little and stand apart, given the angles between all of them."""
+    relative = costs / max(float(costs.mean()), 1e-12)
     opposed = np.abs(apart - 180.0)
     ideal = 360.0 / fields
     repulsion = (ideal / np.maximum(apart, 1.0)) ** 2 + 0.5 * (10.0 / np.maximum(opposed, 3.0)) ** 2
-    repulsion[apart < nearest_deg - 1e-6] = 1e6
+    repulsion[apart < nearest_deg - 1e-4] = 1e6
     np.fill_diagonal(repulsion, 0.0)
 
     def energy(chosen: list[int]) -> float:
@@ -178,18 +227,18 @@ def choose_gantry_deg(
 
     chosen = [int(np.argmin(relative))]
     while len(chosen) < fields:
-        rest = [n for n in range(len(angles_deg)) if n not in chosen]
+        rest = [n for n in range(len(costs)) if n not in chosen]
         chosen.append(min(rest, key=lambda n: energy([*chosen, n])))
     best = energy(chosen)
     improved = True
     while improved:
         improved = False
         for place in range(fields):
-            for candidate in range(len(angles_deg)):
+            for candidate in range(len(costs)):
                 if candidate in chosen:
                     continue
                 trial = [*chosen[:place], candidate, *chosen[place + 1 :]]
                 changed = energy(trial)
                 if changed < best - 1e-9:
                     chosen, best, improved = trial, changed, True
-    return tuple(sorted(float(angles_deg[n]) for n in chosen))
+    return chosen

@@ -88,8 +88,8 @@ def complexity(plan: TreatmentPlan, machine: Machine) -> Complexity:
         segments=segments,
         mean_aperture_cm2=float(np.average(areas, weights=weights)) if areas else 0.0,
         small_aperture_score=float(np.average(smalls, weights=weights)) if areas else 0.0,
-        modulation=float(np.average(modulations, weights=beam_weights)) if modulations else 0.0,
-        delivery_s=delivery_seconds(plan, machine),
+        modulation=max(float(np.average(modulations, weights=beam_weights)), 0.0) if modulations else 0.0,
+        delivery_s=float(delivery_seconds(plan, machine)),
     )
 
 

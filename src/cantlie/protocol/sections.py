@@ -248,6 +248,7 @@ class Technique(Section):
     fields_most: int | None = None
     gantry_deg: tuple[Degrees, ...] = ()
     couch_deg: tuple[Degrees, ...] = ()
+    couch_most_deg: Annotated[float, Field(ge=0, le=90)] = 0.0
     collimator_deg: Degrees = 0.0
     arcs: tuple[Arc, ...] = ()
     arc_count: int = Field(default=1, ge=1, le=6)

@@ -164,18 +164,20 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         delivery_minutes=complexity(one.plan, planned.machine).delivery_s / 60.0,
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
-            f"{_delivery(one.plan)}, "
+            f"{_delivery(one.plan, protocol.technique.delivery)}, "
             f"{planned.machine.energy_mv:g} MV, {planned.machine.description}; set-up {_setup(planned)}"
         ),
     )
 
 
-def _delivery(plan: TreatmentPlan) -> str:
+def _delivery(plan: TreatmentPlan, delivery: str) -> str:
     count = len(plan.beams)
     if all(beam.dynamic for beam in plan):
         points = sum(len(beam.control_points) for beam in plan)
         return f"VMAT, {count} arc{'s' * (count > 1)} of {points} control points together"
-    return f"step-and-shoot, {count} fields"
+    kind = {"static": "3-D conformal", "field_in_field": "field-in-field"}.get(delivery, "step-and-shoot")
+    turned = " with couch turns" if any(b.control_points[0].geometry.couch_deg for b in plan) else ""
+    return f"{kind}, {count} fields{turned}"
 
 
 def _setup(planned: PlannedCase) -> str:

@@ -28,6 +28,9 @@ def with_choices(
     arcs: int | None = None,
     lesions: Sequence[str] = (),
     fields: int | None = None,
+    gantry: str | None = None,
+    couch: str | None = None,
+    couch_most: float | None = None,
     split: str | None = None,
     junction: str | None = None,
     junction_mm: float | None = None,
@@ -58,6 +61,8 @@ def with_choices(
             update |= {"fields_least": None, "fields_most": None}
         protocol = protocol.model_copy(update={"technique": _changed(protocol.technique, "--fields", update)})
         notes.append(_note(f"{fields} fields were chosen"))
+    if gantry is not None or couch is not None or couch_most is not None:
+        protocol = _of_directions(protocol, gantry, couch, couch_most, notes)
     changes: dict[str, Any] = {}
     if split is not None:
         changes |= {"method": split, "plane_point_mm": None, "plane_normal": None}
@@ -100,6 +105,46 @@ def _delivered_by(protocol: Protocol, delivery: str | None, arcs: int | None, no
         update |= {"arcs": (), "arc_count": arcs}
         notes.append(_note(f"{arcs} arc{'s' * (arcs > 1)} were chosen" if arcs > 1 else "one arc was chosen"))
     return protocol.model_copy(update={"technique": _changed(protocol.technique, "--delivery", update)})
+
+
+def _of_directions(
+    protocol: Protocol, gantry: str | None, couch: str | None, couch_most: float | None, notes: list[Note]
+) -> Protocol:
+    """Return a protocol whose beams come from given directions, or whose chosen ones may turn the couch."""
+    if gantry is None and couch is not None:
+        raise InputError("couch angles need gantry angles", where="--couch", remedy="add --gantry")
+    if protocol.technique.delivery == "arc":
+        raise InputError(
+            "directions are chosen for static fields, not for arcs", where="--gantry", remedy="leave them out"
+        )
+    update: dict[str, Any] = {}
+    if gantry is not None:
+        if couch_most is not None:
+            raise InputError("directions are given, so none is chosen", where="--couch-most", remedy="leave it out")
+        angles = _angles(gantry, "--gantry")
+        turns = _angles(couch, "--couch") if couch is not None else ()
+        if turns and len(turns) != len(angles):
+            raise InputError(
+                f"{len(turns)} couch angles for {len(angles)} gantry angles",
+                where="--couch",
+                remedy="give one for each",
+            )
+        update = {"fields": len(angles), "gantry_deg": angles, "couch_deg": turns}
+        update |= {"fields_least": None, "fields_most": None}
+        notes.append(_note(f"{len(angles)} beam directions were given"))
+    if couch_most is not None:
+        update |= {"couch_most_deg": couch_most, "gantry_deg": (), "couch_deg": ()}
+        notes.append(_note(f"beams may be non-coplanar, with the couch turned by at most {couch_most:g} degrees"))
+    return protocol.model_copy(update={"technique": _changed(protocol.technique, "--gantry", update)})
+
+
+def _angles(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) % 360.0 for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{text!r} are no angles", where=option, remedy="give degrees with commas between, as 0,120,240"
+        ) from None
 
 
 def _of_lesions(protocol: Protocol, lesions: Sequence[str]) -> Protocol:

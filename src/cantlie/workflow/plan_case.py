@@ -89,6 +89,9 @@ class PlanCase:
     fields: int | None = None
     delivery: str | None = None
     arcs: int | None = None
+    gantry: str | None = None
+    couch: str | None = None
+    couch_most: float | None = None
     lesions: tuple[str, ...] = ()
     split: str | None = None
     junction: str | None = None
@@ -164,6 +167,9 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
         load_protocol(request.protocol),
         delivery=request.delivery,
         arcs=request.arcs,
+        gantry=request.gantry,
+        couch=request.couch,
+        couch_most=request.couch_most,
         lesions=request.lesions,
         fields=request.fields,
         split=request.split,
