@@ -1,13 +1,14 @@
 """Collapsed cone on a GPU: the same superposition as on the CPU, with a patient's arrays kept on the device.
 
-Fields are computed one after another; of each, all directions of a set of cones are followed at once, every line by a
-thread of its own, and each direction deposits into an array of its own that is then summed in a fixed order. Only the
-fluence maps and small tables travel to the device, and the sum of all fields travels back. Loops over threads are in
-:mod:`cantlie.dose.cuda_kernels`.
+Groups of fields are computed one after another; of each, all directions of a set of cones are followed at once, every
+line by a thread of its own, and each direction deposits into an array of its own that is then summed in a fixed order.
+Only the fluence maps and small tables travel to the device, and the sum of all fields travels back. Loops over threads
+are in :mod:`cantlie.dose.cuda_kernels`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from cantlie.core.grid import Grid
 from cantlie.dose import cuda_kernels as kernels
-from cantlie.dose.beam_map import beam_map
+from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.cuda_kernels import launch
+from cantlie.dose.directions import mean_frame
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import Cones, cones, further_cones, further_hardening
 from cantlie.dose.phantom import Phantom
@@ -51,6 +53,34 @@ class _Released:
     surface: Any
     active: Any
 
+    @classmethod
+    def empty(cls, density: Any, model: BeamModel) -> _Released:
+        """Return arrays to be cleared, for a density."""
+        shape = density.shape
+        single = shape if model.electron_contamination > 0 else (1, 1, 1)
+        near, far, surface = (cuda.device_array(one, np.float32) for one in (shape, shape, single))
+        return cls(density, near, far, surface, cuda.device_array(shape, np.uint8))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beam:
+    """A beam map with its arrays on the device: integral, reach, traced rays, table of release, softening."""
+
+    map: BeamMap
+    arrays: tuple[Any, Any, Any, Any, Any]
+
+    def add_released(self, grid: Grid, to: _Released) -> None:
+        """Add what the beam releases on a grid."""
+        frame = cuda.to_device(frame_of(self.map.geometry, grid))
+        launch(
+            kernels.release_kernel, _size(to.near), to.density, *self.map.arguments(frame, *self.arrays), to.near,
+            to.far, to.surface, to.active,
+        )  # fmt: skip
+
+
+def _clear(arrays: _Released) -> None:
+    launch(kernels.clear_kernel, _size(arrays.near), arrays.near, arrays.far, arrays.surface, arrays.active)
+
 
 def _zeros(shape: tuple[int, ...], dtype: type = np.float32) -> Any:
     return cuda.to_device(np.zeros(shape, dtype=dtype))
@@ -76,11 +106,7 @@ class CudaDose:
         self.model = model
         shape = patient.grid.shape
         density = cuda.to_device(np.ascontiguousarray(patient.density))
-        contaminated = model.electron_contamination > 0
-        self._fields = _Released(
-            density, cuda.device_array(shape, np.float32), cuda.device_array(shape, np.float32),
-            cuda.device_array(shape if contaminated else (1, 1, 1), np.float32), cuda.device_array(shape, np.uint8),
-        )  # fmt: skip
+        self._fields = _Released.empty(density, model)
         self._photons = _zeros(shape)
         self._total = _zeros(shape)
         self._parts = cuda.device_array(1, np.float32)
@@ -96,34 +122,22 @@ class CudaDose:
         self._further_density, _ = self._blocks(self._coarse_density, self._coarse_density, self._further)
         self._nothing = _zeros(self._further_density.shape)
 
-    def add(self, field: Field) -> None:
-        """Add the dose (Gy, to the water-equivalent medium) of a field.
+    def add(self, fields: Sequence[Field]) -> None:
+        """Add the dose (Gy, to the water-equivalent medium) of fields from nearly one direction.
 
         Raises
         ------
         DoseError
-            If its fluence map is not usable.
+            If a fluence map is not usable.
         """
-        beam = beam_map(self.grid, field, self.model)
-        if beam is None:
-            return
         arrays = self._fields
-        depth = cuda.device_array(beam.rays.shape, np.float32)
-        frame = cuda.to_device(frame_of(beam.geometry, self.grid))
-        launch(
-            kernels.trace_kernel, depth.shape[1] * depth.shape[2], arrays.density, frame, beam.geometry.sad_mm,
-            *beam.rays.first_mm, beam.rays.pitch_mm, beam.rays.start_mm, beam.rays.step_mm, depth,
-        )  # fmt: skip
-        held = tuple(cuda.to_device(a) for a in (beam.integral, beam.reach_mm, beam.table, beam.softening))
-        tables = (held[0], held[1], depth, held[2], held[3])
-
-        def release(into: _Released, frame: Any) -> None:
-            launch(
-                kernels.release_kernel, _size(into.near), into.density, *beam.arguments(frame, *tables), into.near,
-                into.far, into.surface, into.active,
-            )  # fmt: skip
-
-        release(arrays, frame)
+        _clear(arrays)
+        maps = [beam_map(self.grid, field, self.model) for field in fields]
+        beams = [self._traced(beam) for beam in maps if beam is not None]
+        for beam in beams:
+            beam.add_released(self.grid, arrays)
+        if not beams:
+            return
         nk, nj, ni = self.grid.shape
         bounds = cuda.to_device(np.array([nk, -1, nj, -1, ni, -1, 0], dtype=np.int32))
         launch(kernels.bounds_kernel, min(_size(arrays.active), 1 << 15), arrays.active, bounds)
@@ -134,7 +148,7 @@ class CudaDose:
         shape = (high_k - low_k + 1, high_j - low_j + 1, high_i - low_i + 1)
         cropped = _crop(self.grid, first, shape)
         factor = electron_factor(count, self.grid.spacing_mm)
-        source = beam.geometry.source_mm
+        axes, source = mean_frame(fields)
         primary, first_scatter = cones(self.model)
         at = first
         fine = arrays
@@ -142,31 +156,41 @@ class CudaDose:
             at = _NOWHERE
             cropped = refined(cropped, factor)
             shape = cropped.shape
-            fine = _Released(
-                cuda.device_array(shape, np.float32), cuda.device_array(shape, np.float32),
-                cuda.device_array(shape, np.float32),
-                cuda.device_array(shape if beam.contamination_mm > 0 else (1, 1, 1), np.float32),
-                cuda.device_array(shape, np.uint8),
-            )  # fmt: skip
+            fine = _Released.empty(cuda.device_array(shape, np.float32), self.model)
             launch(kernels.repeat_kernel, _size(fine.density), arrays.density, *first, factor, fine.density)
-            release(fine, cuda.to_device(frame_of(beam.geometry, cropped)))
+            _clear(fine)
+            for beam in beams:
+                beam.add_released(cropped, fine)
         energy = cuda.device_array(shape, np.float32)
         self._sweep(
-            primary, beam.axes, np.asarray(cropped.origin_mm) - source, fine.density, fine.near, fine.far, at,
+            primary, axes, np.asarray(cropped.origin_mm) - source, fine.density, fine.near, fine.far, at,
             cropped.spacing_mm, fine.active, energy,
         )  # fmt: skip
         launch(
             kernels.add_means_kernel, _size(energy) // factor**3, energy, fine.density, *at, factor, *first,
             self._photons,
         )  # fmt: skip
-        self._add_scatter(first_scatter, beam.axes, source)
+        self._add_scatter(first_scatter, axes, source)
         launch(
             kernels.add_scaled_kernel, _size(self._total), self._photons,
-            fluence_per_mu(self.model, beam.geometry.sad_mm), self._total, True,
+            fluence_per_mu(self.model, fields[0].geometry.sad_mm), self._total, True,
         )  # fmt: skip
-        if beam.contamination_mm > 0:
+        if self.model.electron_contamination > 0:
             scale = self.model.electron_contamination * self.model.calibration.gy_per_mu
             launch(kernels.add_scaled_kernel, _size(self._total), arrays.surface, scale, self._total, False)
+
+    def _traced(self, beam: BeamMap) -> _Beam:
+        depth = cuda.device_array(beam.rays.shape, np.float32)
+        rays = beam.rays
+        launch(
+            kernels.trace_kernel, depth.shape[1] * depth.shape[2], self._fields.density,
+            cuda.to_device(frame_of(beam.geometry, self.grid)), beam.geometry.sad_mm, *rays.first_mm, rays.pitch_mm,
+            rays.start_mm, rays.step_mm, depth,
+        )  # fmt: skip
+        integral, reach, table, softening = (
+            cuda.to_device(a) for a in (beam.integral, beam.reach_mm, beam.table, beam.softening)
+        )
+        return _Beam(beam, (integral, reach, depth, table, softening))
 
     def total(self) -> NDArray[np.float32]:
         """Return the dose of all fields so far (Gy), shape ``patient.grid.shape``, and begin anew."""

@@ -62,6 +62,19 @@ def fill_kernel(values, value):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
+def clear_kernel(near, far, surface, active):  # type: ignore[no-untyped-def]
+    """Set all to zero that fields release; ``surface`` may be a single voxel."""
+    nk, nj, ni = near.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        near[k, j, i] = _F(0.0)
+        far[k, j, i] = _F(0.0)
+        active[k, j, i] = 0
+        if k < surface.shape[0] and j < surface.shape[1] and i < surface.shape[2]:
+            surface[k, j, i] = _F(0.0)
+
+
+@cuda.jit
 def trace_kernel(density, frame, sad, first_x, first_y, pitch, start, step, depth):  # type: ignore[no-untyped-def]
     """Fill the water-equivalent depth of a fan of rays, one thread per ray."""
     _, ny, nx = depth.shape
@@ -77,7 +90,7 @@ def release_kernel(  # type: ignore[no-untyped-def]
     density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step, table,
     table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far, surface_dose, active,
 ):  # fmt: skip
-    """Fill what the primary photons release, one thread per voxel; as :func:`cantlie.dose.rays.release`."""
+    """Add what the primary photons release, one thread per voxel; as :func:`cantlie.dose.rays.release`."""
     nk, nj, ni = density.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
@@ -86,11 +99,13 @@ def release_kernel(  # type: ignore[no-untyped-def]
             pitch, start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm,
             lung_margin_mm,
         )  # fmt: skip
-        near[k, j, i] = one
-        far[k, j, i] = two
-        active[k, j, i] = 1 if reached else 0
-        if contamination_mm > 0.0:
-            surface_dose[k, j, i] = surface
+        if reached:
+            active[k, j, i] = 1
+        if one + two > 0.0:
+            near[k, j, i] += one
+            far[k, j, i] += two
+            if contamination_mm > 0.0:
+                surface_dose[k, j, i] += surface
 
 
 @cuda.jit

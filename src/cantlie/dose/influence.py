@@ -368,7 +368,7 @@ def _beam_operator(
 
     # The open beam by both algorithms; far from the beam their ratio fades to one.
     narrow = _read(operator.planes(np.ones(beam.count, dtype=np.float32)), operator.base, part, operator.factor)
-    dose.add(Field(geometry, beam.fluence(np.ones(beam.count))))
+    dose.add([Field(geometry, beam.fluence(np.ones(beam.count)))])
     open_beam = dose.total()
     if medium == "medium":
         open_beam *= patient.ratio

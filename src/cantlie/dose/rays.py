@@ -128,17 +128,15 @@ def table_at(table, row, position):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(error_model="numpy")
-def release_at(  # type: ignore[no-untyped-def]
-    k, j, i, rho, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step,
-    table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm,
-):  # fmt: skip
-    """Return energy released per mass (surface, deep mixture), electron fluence, and whether electrons reach here."""
+def project_voxel(k, j, i, frame, sad, edge_x, edge_y, pixel, reach_mm):  # type: ignore[no-untyped-def]
+    """Return where the ray to a voxel crosses the isocentre plane (x, y), its axial distance, and how far (mm, at the
+    voxel) it is from the open part of the fluence map."""
     rel_x = frame[0, 0] + frame[1, 0] * i - frame[2, 0]
     rel_y = frame[0, 1] + frame[1, 1] * j - frame[2, 1]
     rel_z = frame[0, 2] + frame[1, 2] * k - frame[2, 2]
     axial = -(rel_x * frame[5, 0] + rel_y * frame[5, 1] + rel_z * frame[5, 2])
     if axial <= 1.0:
-        return 0.0, 0.0, 0.0, False
+        return 0.0, 0.0, axial, 0.0
     scale = sad / axial
     x = (rel_x * frame[3, 0] + rel_y * frame[3, 1] + rel_z * frame[3, 2]) * scale
     y = (rel_x * frame[4, 0] + rel_y * frame[4, 1] + rel_z * frame[4, 2]) * scale
@@ -148,9 +146,19 @@ def release_at(  # type: ignore[no-untyped-def]
     row = min(max(int(math.floor((y - edge_y) / pixel)), 0), map_ny - 1)  # noqa: RUF046
     beyond_x = max(edge_x - x, x - edge_x - pixel * map_nx, 0.0)
     beyond_y = max(edge_y - y, y - edge_y - pixel * map_ny, 0.0)
-    away = (reach_mm[row, column] + beyond_x + beyond_y) / scale
-    if away > lung_margin_mm:
+    return x, y, axial, (reach_mm[row, column] + beyond_x + beyond_y) / scale
+
+
+@numba.njit(error_model="numpy")
+def release_at(  # type: ignore[no-untyped-def]
+    k, j, i, rho, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step,
+    table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm,
+):  # fmt: skip
+    """Return energy released per mass (surface, deep mixture), electron fluence, and whether electrons reach here."""
+    x, y, axial, away = project_voxel(k, j, i, frame, sad, edge_x, edge_y, pixel, reach_mm)
+    if axial <= 1.0 or away > lung_margin_mm:
         return 0.0, 0.0, 0.0, False
+    scale = sad / axial
     reached = away <= margin_mm or rho < 0.6
     # The voxel's shadow on the isocentre plane, as a rectangle of the same variance along x and y.
     wide_x = 0.0
@@ -175,7 +183,7 @@ def release_at(  # type: ignore[no-untyped-def]
     if fluence <= 1e-9:
         return 0.0, 0.0, 0.0, reached
     deep = depth_at(depth, (x - first_x) / pitch, (y - first_y) / pitch, (axial - start) / step)
-    fluence *= sad * sad / (rel_x * rel_x + rel_y * rel_y + rel_z * rel_z)
+    fluence *= sad * sad / (axial * axial * (1.0 + (x * x + y * y) / (sad * sad)))
     surface = 0.0
     if contamination_mm > 0.0:
         surface = fluence * math.exp(-deep / contamination_mm)
@@ -261,23 +269,35 @@ def ray_depths(density: NDArray[np.float32], grid: Grid, geometry: BeamGeometry,
     return depth
 
 
+_RUN = 8
+"""Voxels along a row that are passed over together where the middle one is far enough from the beam."""
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def release(  # type: ignore[no-untyped-def]
-    density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step, table,
-    table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far, surface_dose, active,
+    first_k, last_k, density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch,
+    start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far,
+    surface_dose, active,
 ):  # fmt: skip
-    """Fill the energy released per mass, the dose of contaminating electrons and the mask of voxels in reach."""
-    nk, nj, ni = density.shape
-    for k in range(nk):
+    """Add the energy released per mass and the fluence of electrons in some slices, and mark the voxels in reach."""
+    _, nj, ni = density.shape
+    beyond = lung_margin_mm + _RUN * frame[1, 0] + 2.0 * pixel
+    for k in range(first_k, last_k):
         for j in range(nj):
-            for i in range(ni):
-                one, two, surface, reached = release_at(
-                    k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x,
-                    first_y, pitch, start, step, table, table_step, softening, softening_step, contamination_mm,
-                    margin_mm, lung_margin_mm,
-                )  # fmt: skip
-                near[k, j, i] = one
-                far[k, j, i] = two
-                active[k, j, i] = reached
-                if contamination_mm > 0.0:
-                    surface_dose[k, j, i] = surface
+            for run in range(0, ni, _RUN):
+                _, _, axial, away = project_voxel(k, j, run + _RUN // 2, frame, sad, edge_x, edge_y, pixel, reach_mm)
+                if axial > 1.0 and away > beyond:
+                    continue
+                for i in range(run, min(run + _RUN, ni)):
+                    one, two, surface, reached = release_at(
+                        k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth,
+                        first_x, first_y, pitch, start, step, table, table_step, softening, softening_step,
+                        contamination_mm, margin_mm, lung_margin_mm,
+                    )  # fmt: skip
+                    if reached:
+                        active[k, j, i] = True
+                    if one + two > 0.0:
+                        near[k, j, i] += one
+                        far[k, j, i] += two
+                        if contamination_mm > 0.0:
+                            surface_dose[k, j, i] += surface

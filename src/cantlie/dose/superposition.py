@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.grid import Grid
 from cantlie.dose.beam_map import BeamMap, beam_map
+from cantlie.dose.directions import mean_frame
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import Cones, cones, further_cones, further_hardening
 from cantlie.dose.phantom import Phantom
@@ -59,18 +62,45 @@ def unit_dose(
     DoseError
         If the fluence map is not usable.
     """
-    contaminated = model.electron_contamination > 0
+    return group_dose(patient, (field,), model)
+
+
+def group_dose(
+    patient: Phantom, fields: Sequence[Field], model: BeamModel
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return what :func:`unit_dose` does for fields from nearly one direction (:mod:`cantlie.dose.directions`)."""
     total = np.zeros(patient.grid.shape, dtype=np.float32)
-    shape = beam_map(patient.grid, field, model)
-    if shape is None:
-        return total, np.zeros_like(total) if contaminated else None
-    beam = _Beam(shape, ray_depths(patient.density, patient.grid, shape.geometry, shape.rays))
-    near, far, surface, active = beam.released(patient.density, patient.grid)
-    box = _bounding_box(active)
+    released = _Released.nothing(patient.grid, model)
+    beams = []
+    for field in fields:
+        shape = beam_map(patient.grid, field, model)
+        if shape is None:
+            continue
+        beam = _Beam(shape, ray_depths(patient.density, patient.grid, shape.geometry, shape.rays))
+        beam.add_released(patient.density, patient.grid, released)
+        beams.append(beam)
+    box = _bounding_box(released.active)
     if box is not None:
-        _add_electrons(patient, beam, model, near, far, active, box, total)
-        _add_scatter(patient, near, far, shape.axes, field.geometry.source_mm, model, total)
-    return total, surface if contaminated else None
+        axes, source_mm = mean_frame(fields)
+        _add_electrons(patient, beams, model, released, axes, source_mm, box, total)
+        _add_scatter(patient, released.near, released.far, axes, source_mm, model, total)
+    return total, released.surface if model.electron_contamination > 0 else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Released:
+    """Energy released per mass (surface, deep mixture), electron fluence, voxels in electrons' reach, on a grid."""
+
+    near: NDArray[np.float32]
+    far: NDArray[np.float32]
+    surface: NDArray[np.float32]
+    active: NDArray[np.bool_]
+
+    @classmethod
+    def nothing(cls, grid: Grid, model: BeamModel) -> _Released:
+        near, far = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
+        surface = np.zeros(grid.shape if model.electron_contamination > 0 else (1, 1, 1), dtype=np.float32)
+        return cls(near, far, surface, np.zeros(grid.shape, dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,20 +110,20 @@ class _Beam:
     map: BeamMap
     depth_mm: NDArray[np.float32]
 
-    def released(
-        self, density: NDArray[np.float32], grid: Grid
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Return energy released per mass (surface, deep mixture), electron fluence, voxels in electrons' reach."""
+    def add_released(self, density: NDArray[np.float32], grid: Grid, to: _Released) -> None:
+        """Add what the beam releases on a grid."""
         shape = self.map
-        near, far = (np.empty(grid.shape, dtype=np.float32) for _ in range(2))
-        surface = np.empty(grid.shape if shape.contamination_mm > 0 else (1, 1, 1), dtype=np.float32)
-        active = np.empty(grid.shape, dtype=np.bool_)
         frame = frame_of(shape.geometry, grid)
         arguments = shape.arguments(
             frame, shape.integral, shape.reach_mm, self.depth_mm, shape.table, shape.softening
         )  # fmt: skip
-        release(density, *arguments, near, far, surface, active)
-        return near, far, surface, active
+        edges = np.linspace(0, grid.shape[0], 4 * threads() + 1).astype(int)
+
+        def slab(first: int, last: int) -> None:
+            release(first, last, density, *arguments, to.near, to.far, to.surface, to.active)
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(slab, edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def electron_factor(voxels: int, spacing_mm: tuple[float, float, float]) -> int:
@@ -106,25 +136,28 @@ def electron_factor(voxels: int, spacing_mm: tuple[float, float, float]) -> int:
 
 def _add_electrons(
     patient: Phantom,
-    beam: _Beam,
+    beams: Sequence[_Beam],
     model: BeamModel,
-    near: NDArray[np.float32],
-    far: NDArray[np.float32],
-    active: NDArray[np.bool_],
+    released: _Released,
+    axes: NDArray[np.float64],
+    source_mm: NDArray[np.float64],
     box: tuple[slice, slice, slice],
     total: NDArray[np.float32],
 ) -> None:
     """Add the dose of the electrons that primary photons set free, on finer voxels where the beam is small."""
     primary, _ = cones(model)
     grid, _ = patient.grid.crop(*_box_mm(patient.grid, box))
-    density, near, far, active = patient.density[box], near[box], far[box], active[box]
+    density, near, far, active = patient.density[box], released.near[box], released.far[box], released.active[box]
     factor = electron_factor(int(np.count_nonzero(active)), grid.spacing_mm)
     if factor > 1:
         density = _repeated(density, factor)
         grid = refined(grid, factor)
-        near, far, _, active = beam.released(density, grid)
-    corner = np.asarray(grid.origin_mm) - beam.map.geometry.source_mm
-    dose = sweep(primary, beam.map.axes, corner, density, near, far, grid.spacing_mm, active, threads())
+        fine = _Released.nothing(grid, model)
+        for beam in beams:
+            beam.add_released(density, grid, fine)
+        near, far, active = fine.near, fine.far, fine.active
+    corner = np.asarray(grid.origin_mm) - source_mm
+    dose = sweep(primary, axes, corner, density, near, far, grid.spacing_mm, active, threads())
     dose /= density
     if factor > 1:
         nk, nj, ni = (n // factor for n in dose.shape)
