@@ -97,6 +97,7 @@ def write_case(
         image.SeriesDescription = f"CT {number}"
         for keyword, value in (tags or {}).items():
             setattr(image, keyword, value)
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
         image.PatientPosition, image.ImageOrientationPatient = "HFS", [1, 0, 0, 0, 1, 0]
         image.ImagePositionPatient = [*grid.origin_mm[:2], float(z)]
         image.PixelSpacing, image.SliceThickness = [grid.spacing_mm[1], grid.spacing_mm[0]], grid.spacing_mm[2]

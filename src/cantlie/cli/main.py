@@ -22,6 +22,7 @@ from cantlie.cli import (
     machine,
     plan,
     protocol,
+    register,
     study,
 )
 from cantlie.cli.console import tell
@@ -49,6 +50,7 @@ app.command("gamma")(dose_pair.gamma)
 app.command("difference")(dose_pair.difference)
 app.command("guidance")(guidance.guidance)
 app.command("follow-up")(follow_up.follow_up)
+app.command()(register.register)
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(machine.app, name="machine")
 app.add_typer(study.app, name="study")

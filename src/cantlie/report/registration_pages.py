@@ -47,6 +47,12 @@ def registration_section(
     if "rotation_deg" in facts:
         rows.append(("Rotation / °", ", ".join(f"{a:.1f}" for a in facts["rotation_deg"])))
         rows.append(("Shift of the rigid step / mm", ", ".join(f"{a:.1f}" for a in facts["translation_mm"])))
+    if "target_registration_error_mm" in facts:
+        found = facts["target_registration_error_mm"]
+        errors = (
+            f"{found['mean']:.1f} mean, {found['percentile_95']:.1f} 95th percentile ({found['landmarks']} landmarks)"
+        )
+        rows.append(("Target registration error / mm", errors))
     rows += [
         ("Largest displacement / mm", facts["largest_displacement_mm"]),
         ("Voxels that fold", facts["jacobian"]["folded_fraction"]),
