@@ -17,7 +17,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from validation import basic_tests, monte_carlo_cases, monte_carlo_sets, page, principles, scoring_cells, tg119
+from validation import (
+    basic_tests,
+    monte_carlo_cases,
+    monte_carlo_sets,
+    page,
+    principles,
+    scoring_cells,
+    second_monte_carlo,
+    tg119,
+)
 from validation.rows import Chapter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +40,7 @@ def chapters(oracles: Path | None) -> dict[str, Callable[[], Chapter]]:
     makers["sets"] = monte_carlo_sets.chapter
     if oracles is not None:
         makers["cells"] = lambda: scoring_cells.chapter(oracles)
+    makers["second"] = second_monte_carlo.chapter
     makers["basic"] = basic_tests.chapter
     makers["principles"] = lambda: principles.chapter(oracles)
     makers["tg119"] = tg119.chapter
