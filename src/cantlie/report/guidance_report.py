@@ -189,7 +189,7 @@ def _sessions(rows: Sequence[GuidanceRow]) -> Section:
         )
     columns = [
         Column("Session", width=1.1),
-        Column("Start", width=1.1),
+        Column("Start", width=1.6),
         Column("Image", width=0.6),
         *(Column(axis[0], "mm", align="right", width=0.5) for axis in _AXIS_NAMES),
         Column("Corrected", width=0.7),

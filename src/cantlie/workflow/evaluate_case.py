@@ -11,7 +11,7 @@ from cantlie.core.errors import DicomError
 from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
-from cantlie.course.calendar import next_monday
+from cantlie.course.calendar import next_monday, plan_calendar
 from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import read_plan_file
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
@@ -23,6 +23,7 @@ from cantlie.report.case_pages import write_case_report
 from cantlie.target.build import build_targets
 from cantlie.target.recipes import matching
 from cantlie.workflow.choices import with_choices
+from cantlie.workflow.delivery_record import delivered_course_of_case, delivery_results, delivery_sections
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
 from cantlie.workflow.other_cts import doses_of_other_cts
@@ -118,7 +119,9 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     biology = run.stage("EQD2", "", lambda step: biology_of_sum(summed, regions, protocol, physical, step), keep=False)
     risks = () if biology is None else biology.risks
     fractions = {plan.target: plan.fractions for plan in summed.plans if plan.target and plan.fractions}
-    course = course_of_doses(protocol, doses, fractions, request.start or next_monday(date.today()))
+    recorded = delivered_course_of_case(request.case, patient.case, plans, protocol, request.start)
+    calendar = plan_calendar(protocol, request.start or next_monday(date.today()))
+    course = course_of_doses(protocol, doses, fractions, calendar if recorded is None else recorded.calendar)
     subject = Subject(protocol, regions, doses, prescriptions, fractions, course)
     answers = run.stage("what if", "", lambda step: answers_to(request.what_if, subject, step), keep=False)
     notes = tuple(
@@ -132,6 +135,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
                 *dosimetry.notes,
                 *(note for risk in risks for note in risk.notes),
                 *answers.notes,
+                *(() if recorded is None else recorded.notes),
             )
         )
     )
@@ -142,6 +146,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         "eqd2": eqd2_metrics(biology, physical),
         "radiobiology": {"ntcp": risks_of(risks)},
         **others.results(dosimetry, protocol, regions, summed.physical),
+        "delivery_record": None if recorded is None else delivery_results(recorded),
         **answers.results(),
     }
     write_json(
@@ -169,7 +174,7 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         patient, regions, with_targets.lesions, protocol, summed, plans, dosimetry, biology, notes, run.record, label
     )
     over_cts = others.chapters(patient.case, page.structures, dosimetry, protocol, regions, summed.physical)
-    page = replace(page, more=(*page.more, *over_cts, *answers.chapters(page.structures)))
+    page = replace(page, more=(*page.more, *over_cts, *answers.chapters(page.structures), *delivery_sections(recorded)))
     run.stage("report", "", lambda step: write_case_report(page, request.out), keep=False)
     return dosimetry
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.course.accumulation import CourseDose
 from cantlie.course.breathing import Breathing
-from cantlie.course.calendar import plan_calendar
+from cantlie.course.calendar import Calendar
 from cantlie.dicom.plan_file import read_plan_file
 from cantlie.evaluation.scenarios import Shift
 from cantlie.machine.beam_model import BeamModel
@@ -264,9 +263,9 @@ def _plan_uids(out: Path, plans: Mapping[str, TreatmentPlan]) -> dict[str, str]:
 
 
 def course_of_doses(
-    protocol: Protocol, doses: Mapping[str, Volume], fractions: Mapping[str, int], start: date
+    protocol: Protocol, doses: Mapping[str, Volume], fractions: Mapping[str, int], calendar: Calendar
 ) -> CourseDose | None:
-    """Return the course of plans made elsewhere by the protocol's calendar; None where a target has no dose of its own.
+    """Return the course of plans made elsewhere; None where a target has no dose of its own.
 
     Parameters
     ----------
@@ -280,7 +279,7 @@ def course_of_doses(
         return None
     grid = doses[COURSE].grid
     values = {name: np.asarray(dose.resample(grid).values, dtype=np.float32) for name, dose in own.items()}
-    return CourseDose(grid, plan_calendar(protocol, start), values, dict(fractions))
+    return CourseDose(grid, calendar, values, dict(fractions))
 
 
 def outline_function(regions: Regions, name: str) -> Outline:
