@@ -23,7 +23,10 @@ def fluence_figure(fluences: Sequence[FluenceView], beams: Sequence[BeamRow]) ->
     fluences
         One per beam; their ``beam`` names match those of ``beams``.
     """
-    angles = {beam.name: beam.gantry_deg for beam in beams}
+    angles = {
+        beam.name: f"{beam.gantry_deg:g}°" + (f", couch {beam.couch_deg:g}°" if beam.couch_deg else "")
+        for beam in beams
+    }
     rows = -(-len(fluences) // _COLUMNS)
     columns = min(_COLUMNS, len(fluences))
     half = max(_reach(view) for view in fluences)
@@ -66,7 +69,7 @@ def fluence_figure(fluences: Sequence[FluenceView], beams: Sequence[BeamRow]) ->
             for spine in axes.spines.values():
                 spine.set_visible(True)
                 spine.set_color(style.RULE)
-            angle = f"  {angles[view.beam]:g}°" if view.beam in angles else ""
+            angle = f"  {angles[view.beam]}" if view.beam in angles else ""
             axes.set_title(f"{view.beam}{angle}", fontsize=7, pad=3)
             if n == 0:
                 axes.plot([-0.92 * half, -0.92 * half + 50], [-0.92 * half] * 2, color=style.INK, linewidth=1.6)

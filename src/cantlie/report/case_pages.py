@@ -356,6 +356,7 @@ def _beams(report: CaseReport) -> Section:
             facts.append(("Technique", plan.technique))
         if plan.delivery_minutes is not None:
             facts.append(("Estimated delivery", f"{plan.delivery_minutes:.1f} min per fraction"))
+        facts += plan.complexity
         blocks.append(KeyValue(facts))
         if plan.delivery_note:
             blocks.append(Paragraph(plan.delivery_note, "small"))

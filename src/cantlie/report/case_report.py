@@ -115,6 +115,8 @@ class PlanView:
         By structure name, in this dose.
     isocentre_mm
         (x, y, z) in LPS mm.
+    complexity
+        Names and values of how complex its delivery is.
     """
 
     label: str
@@ -132,6 +134,7 @@ class PlanView:
     checks: Sequence[CheckRow] = ()
     delivery_minutes: float | None = None
     delivery_note: str = ""
+    complexity: Sequence[tuple[str, object]] = ()
     technique: str = ""
     arcs: Sequence[ArcView] = ()
 

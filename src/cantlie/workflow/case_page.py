@@ -35,6 +35,7 @@ from cantlie.report.case_report import (
 from cantlie.report.document import Section
 from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP, TargetResult
 from cantlie.workflow.arc_page import arc_view
+from cantlie.workflow.choices import delivered_as
 from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.new_ct_page import new_ct_sections
@@ -131,6 +132,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
     shown = {n: c for n, c in curves.items() if n in organs or n in {t.id for t in protocol.targets}}
     first = one.plan.beams[0].control_points[0].geometry
     outlines = outline_points(planned.targets.regions, name)
+    found = complexity(one.plan, planned.machine)
     return PlanView(
         label=one.plan.label,
         target=name,
@@ -161,7 +163,13 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         indices=planned.dosimetry.indices[name],
         promises=_promises(planned.planning.outcomes, name),
         checks=[check for check in planned.checks if check.what.startswith(name)],
-        delivery_minutes=complexity(one.plan, planned.machine).delivery_s / 60.0,
+        delivery_minutes=found.delivery_s / 60.0,
+        complexity=[
+            ("Monitor units per Gy", f"{found.mu_per_gy:.0f}"),
+            ("Mean aperture", f"{found.mean_aperture_cm2:.0f} cm²"),
+            ("Leaf pairs open by less than 2 cm", f"{100 * found.small_aperture_score:.0f} %"),
+            ("Plan modulation (0: open fields)", f"{found.modulation:.2f}"),
+        ],
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
             f"{_delivery(one.plan, protocol.technique.delivery)}, "
@@ -175,9 +183,8 @@ def _delivery(plan: TreatmentPlan, delivery: str) -> str:
     if all(beam.dynamic for beam in plan):
         points = sum(len(beam.control_points) for beam in plan)
         return f"VMAT, {count} arc{'s' * (count > 1)} of {points} control points together"
-    kind = {"static": "3-D conformal", "field_in_field": "field-in-field"}.get(delivery, "step-and-shoot")
     turned = " with couch turns" if any(b.control_points[0].geometry.couch_deg for b in plan) else ""
-    return f"{kind}, {count} fields{turned}"
+    return f"{delivered_as(delivery)}, {count} fields{turned}"
 
 
 def _setup(planned: PlannedCase) -> str:

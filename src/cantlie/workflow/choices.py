@@ -19,6 +19,12 @@ DELIVERIES = {
     "field-in-field": "field_in_field",
 }
 """Names of the techniques on the command line, and in protocols."""
+_WORDS = {"static": "3-D conformal", "field_in_field": "field-in-field", "arc": "VMAT"}
+
+
+def delivered_as(delivery: str) -> str:
+    """Return what a protocol's delivery is planned as, in words: step-and-shoot for all that is not planned itself."""
+    return _WORDS.get(delivery, "step-and-shoot")
 
 
 def with_choices(

@@ -21,6 +21,7 @@ from cantlie.plan.complexity import complexity
 from cantlie.protocol.schema import Constraint, Protocol
 from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP
 from cantlie.target.recipes import resolve_first
+from cantlie.workflow.choices import delivered_as
 from cantlie.workflow.comparison_biology import Assumptions, BiologyOfArm, biology_of_arm
 from cantlie.workflow.comparison_halves import HalvesOfArm, halves_of_arm
 from cantlie.workflow.dosimetry import COURSE
@@ -212,7 +213,7 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         title=protocol.title,
         summary=protocol.summary,
         technique=(
-            f"{technique.delivery.replace('_', '-')}, {', '.join(str(len(p.plan.beams)) for p in plans)} fields, "
+            f"{delivered_as(technique.delivery)}, {', '.join(str(len(p.plan.beams)) for p in plans)} {'arcs' if technique.delivery == 'arc' else 'fields'}, "
             f"{planned.machine.energy_mv:g} MV"
         ),
         plans_from=plans_from,
