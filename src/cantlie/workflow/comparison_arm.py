@@ -208,14 +208,12 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         for one in plans
     )
     technique = protocol.technique
+    beams = ", ".join(str(len(p.plan.beams)) for p in plans) + (" arcs" if technique.delivery == "arc" else " fields")
     return Arm(
         id=protocol.id,
         title=protocol.title,
         summary=protocol.summary,
-        technique=(
-            f"{delivered_as(technique.delivery)}, {', '.join(str(len(p.plan.beams)) for p in plans)} {'arcs' if technique.delivery == 'arc' else 'fields'}, "
-            f"{planned.machine.energy_mv:g} MV"
-        ),
+        technique=f"{delivered_as(technique.delivery)}, {beams}, {planned.machine.energy_mv:g} MV",
         plans_from=plans_from,
         dose=dose,
         prescription_gy=max(p.target.prescription_gy for p in plans),
