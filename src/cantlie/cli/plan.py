@@ -26,6 +26,7 @@ from cantlie.cli.what_if import (
     MotionOption,
     RadiographOption,
     RobustnessOption,
+    RobustOption,
     SeedOption,
     ShiftOption,
     ShiftsOption,
@@ -111,6 +112,7 @@ def plan(
     ] = "",
     device: DeviceOption = "auto",
     robustness: RobustnessOption = "quick",
+    robust: RobustOption = None,
     shift_mm: ShiftOption = None,
     shifts: ShiftsOption = None,
     simulate_setup: SimulateOption = None,
@@ -153,6 +155,6 @@ def plan(
         planning_phase=planning_phase,
         label=label,
         device=device,
-        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed, motion, radiographs),
+        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed, motion, radiographs, robust),
     )
     run_and_show(request, as_json=as_json)

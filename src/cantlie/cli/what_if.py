@@ -21,9 +21,15 @@ RobustnessOption = Annotated[
         help="Rules under displacements and density errors (quick), and in drawn courses as well (full).",
     ),
 ]
+RobustOption = Annotated[
+    Literal["nominal", "expectation", "minimax"] | None,
+    typer.Option("--robust", help="Plan for displaced targets: their mean or their worst counts (see --shift-mm)."),
+]
 ShiftOption = Annotated[
     str | None,
-    typer.Option("--shift-mm", metavar="MM|X,Y,Z", help="Displacement for --robustness (default: the protocol's)."),
+    typer.Option(
+        "--shift-mm", metavar="MM|X,Y,Z", help="Displacement for --robustness and --robust (default: the protocol's)."
+    ),
 ]
 ShiftsOption = Annotated[
     Path | None,
@@ -53,6 +59,7 @@ def what_if_of(
     seed: int,
     motion: str | None = None,
     radiographs: bool = False,
+    robust: Literal["nominal", "expectation", "minimax"] | None = None,
 ) -> WhatIf:
     """Return the questions from the options.
 
@@ -81,6 +88,7 @@ def what_if_of(
         amplitude = (x, y, z)
     return WhatIf(
         robustness=robustness,
+        planning=robust,
         shift_mm=shift,
         shifts=shifts,
         simulated_mm=errors,

@@ -25,6 +25,7 @@ from cantlie.plan.goals import Goal, goal_of_rule, quality_terms
 from cantlie.plan.normalise import best_factors, broken_by
 from cantlie.plan.problem import Problem
 from cantlie.plan.request import GoalOutcome, PlannedTarget, PlanningRequest, PlanningResult, Trade
+from cantlie.plan.robust import robust_terms
 from cantlie.plan.setup import Setup, prepare
 from cantlie.plan.technique import Shapes, Task, Technique
 from cantlie.plan.techniques import technique_of
@@ -152,7 +153,7 @@ class _State:
         ]
         quality = quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
         names = tuple(target.name for target in request.targets)
-        problem = Problem(names, [*goals, *quality])
+        problem = Problem(names, [*goals, *quality, *robust_terms(request, setup.voxels, BODY)])
         if request.given_dose is not None:
             points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
             problem.given_gy = request.given_dose.sample(points)

@@ -43,8 +43,9 @@ def robustness_section(
         blocks.append(
             Figure(
                 band_figure(shown, colours),
-                "Bands of the dose-volume histograms of the course over all displacements and density errors; the line "
-                "is the plan" + (", the dotted line the median of the drawn courses." if drawn else "."),
+                "Bands of the dose-volume histograms of the course over all displacements and density errors that were "
+                "judged; the line is the plan"
+                + (", the dotted line the median of the drawn courses." if drawn else "."),
                 "Bands of dose-volume histograms; the table below has the values of the rules",
                 "dvh-bands",
             )

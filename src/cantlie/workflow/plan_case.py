@@ -54,7 +54,7 @@ from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.results import dvh_csv, results_of
 from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.scheme_stage import ChosenScheme, plan_with_scheme, planning_weights, scheme_of
-from cantlie.workflow.what_if import Answers, Subject, WhatIf, answers_to
+from cantlie.workflow.what_if import Answers, Subject, WhatIf, answers_to, with_robust_planning
 
 STAGES = {
     "reading the case": 5.0,
@@ -178,6 +178,8 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
         plane=request.plane,
         scheme=request.scheme,
     )
+    protocol, robust_notes = with_robust_planning(protocol, request.what_if)
+    choice_notes = (*choice_notes, *robust_notes)
     machine = load_machine(request.machine or protocol.technique.machine)
     if request.previous is not None:
         return plan_after_previous(request, protocol, machine, choice_notes, progress)

@@ -14,6 +14,7 @@ from cantlie.workflow.run_folder import key_of
 
 _SEEN_BY_THE_PLANNER = (
     "targets", "split", "gtv", "normal_liver", "technique", "prescriptions", "coverage", "constraints", "minimise",
+    "robustness",
 )  # fmt: skip
 _REMARKS = ("place", "choices", "wording", "label")
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from cantlie.patient.regions import Regions
 from cantlie.plan.scenario_dose import density_change
 from cantlie.plan.treatment import TreatmentPlan
 from cantlie.protocol.schema import Protocol
+from cantlie.protocol.uncertainty import Robustness as ProtocolRobustness
 from cantlie.report.case_pages import with_colours
 from cantlie.report.case_report import StructureView
 from cantlie.report.displaced_pages import displaced_section
@@ -63,6 +64,7 @@ class WhatIf:
     """
 
     robustness: Level = "quick"
+    planning: Literal["nominal", "expectation", "minimax"] | None = None
     shift_mm: Shift | None = None
     shifts: Path | None = None
     simulated_mm: tuple[float, float] | None = None
@@ -260,6 +262,28 @@ def _plan_uids(out: Path, plans: Mapping[str, TreatmentPlan]) -> dict[str, str]:
         if path.is_file():
             found[name] = read_plan_file(path).plan.sop_instance_uid
     return found
+
+
+def with_robust_planning(protocol: Protocol, what_if: WhatIf) -> tuple[Protocol, tuple[Note, ...]]:
+    """Return the protocol with the user's robust planning and displacements in place of its own, and a note on it."""
+    update: dict[str, Any] = {}
+    if what_if.planning is not None:
+        update["planning"] = what_if.planning
+    if what_if.shift_mm is not None:
+        update["shift_mm"] = what_if.shift_mm
+    if update:
+        section = ProtocolRobustness.model_validate({**protocol.robustness.model_dump(), **update})
+        protocol = protocol.model_copy(update={"robustness": section})
+    asked = protocol.robustness
+    if asked.planning == "nominal":
+        return protocol, ()
+    x, y, z = asked.shift_mm
+    counted = "worst" if asked.planning == "minimax" else "mean"
+    message = (
+        f"planned robustly ({asked.planning}): the {counted} of clinical targets displaced by {x:g}, {y:g} and {z:g} "
+        "mm each way counts; limits of organs hold without displacement"
+    )
+    return protocol, (Note(message, "robustness", "info"),)
 
 
 def course_of_doses(
