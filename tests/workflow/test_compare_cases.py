@@ -266,6 +266,9 @@ def test_sentences_say_the_numbers_of_their_row_and_no_other_order(results):
             higher = direction[2]
             assert higher == (row["first_id"] if row["high"] > -row["low"] else row["other_id"])
             assert row["low"] >= -1e-9 or row["high"] <= 1e-9
+        if direction and direction[1] == "always higher":
+            ends = [float(n.replace("\N{MINUS SIGN}", "-")) for n in re.findall(r"[+−]?\d+\.\d+", tail)[3:5]]
+            assert all(ends) and (ends[0] > 0) == (ends[1] > 0)  # the printed ends say so too
         if row["sureness"] == "within tolerance":
             assert abs(row["difference"]) <= TOLERANCE * 48
         assert row["low"] - 1e-9 <= row["difference"] <= row["high"] + 1e-9

@@ -148,7 +148,7 @@ def _cornered(
         sureness, tail = "same", f"{band}: no difference worth naming"
     elif low > 0 or high < 0 or (min(abs(low), abs(high)) < 1e-9):
         higher = first.id if high > abs(low) else other.id
-        always = min(abs(low), abs(high)) >= 1e-9
+        always = round(shown * min(abs(low), abs(high)), digits) > 0  # as it is printed
         sureness, tail = "settled", f"{band}: {'always higher' if always else 'never lower'} with {higher}"
     else:
         sureness, tail = "open", f"{band}: which is higher depends on these values"
