@@ -17,6 +17,7 @@ from cantlie.dicom.series_label import label_of
         ("end inspiration", "phase", 0.0), ("AveIP", "average", None), ("4D AVG", "average", None),
         ("MIP abdomen", "maximum", None), ("MinIP", "minimum", None),
         ("planning CT", "plain", None), ("Abdomen 2.0 B30f", "plain", None), ("T1 native", "plain", None),
+        ("Abd ASIR 40%", "plain", None), ("4D 30% iDose 50%", "phase", 30.0),
         ("CT ABD 3MM 120KV", "plain", None), ("expiry check", "plain", None), ("Leber portal 3.0", "plain", None),
     ],
 )  # fmt: skip

@@ -85,13 +85,21 @@ def images_of_case(
 
 
 def phases_of(images: tuple[CaseImage, ...]) -> tuple[CaseImage, ...]:
-    """Return the phases of a 4D-CT among images, in their order in the breathing cycle; empty for fewer than two."""
+    """Return the phases of a 4D-CT among images, in their order in the breathing cycle; empty for fewer than two.
+
+    Of two series of one phase (another reconstruction) the one with contours counts.
+    """
     phases = [image for image in images if image.label.kind == "phase"]
     frames = [image.frame_uid for image in phases]
     if len(phases) < 2:
         return ()
     common = max(frames, key=frames.count)
-    own = [image for image in phases if image.frame_uid == common]
+    own: list[CaseImage] = []
+    for image in sorted(phases, key=lambda one: not one.structure_sets):
+        place = (image.label.phase_percent, image.label.position if image.label.phase_percent is None else None)
+        taken = [(o.label.phase_percent, o.label.position if o.label.phase_percent is None else None) for o in own]
+        if image.frame_uid == common and place not in taken:
+            own.append(image)
     own.sort(key=lambda image: (image.label.phase_percent if image.label.phase_percent is not None else 1e3,
                                 image.label.position or 0))  # fmt: skip
     return tuple(own) if len(own) > 1 else ()

@@ -17,6 +17,8 @@ _PHASE = (
     re.compile(r"(?<![a-z0-9])(?:T|TP|PH|PHASE|GATED|BIN|RESP)[\s_=-]*(100|\d[05]|0)(?![\d.,])", re.IGNORECASE),
     re.compile(r"(?<!\d)(100|\d[05]|0)(?:in|ex)(?![a-z])", re.IGNORECASE),
 )
+_RECONSTRUCTION = re.compile(r"(?i)(asir|idose|safire|admire|aidr|veo|dlir|imr|blend)[\s\w-]*?\d{1,3}\s*%?")
+"""Strengths of iterative reconstruction are percentages too."""
 _END = (
     (re.compile(r"(?<![a-z])(end[\s_-]*)?(exhale|expiration|expiratory|exsp\w*)(?![a-z])", re.IGNORECASE), 50.0),
     (re.compile(r"(?<![a-z])(end[\s_-]*)?(inhale|inspiration|inspiratory|insp)(?![a-z])", re.IGNORECASE), 0.0),
@@ -113,6 +115,7 @@ def label_of(record: Record) -> SeriesLabel:
 
 
 def _percent_of(description: str) -> float | None:
+    description = _RECONSTRUCTION.sub(" ", description)
     for pattern in _PHASE:
         found = pattern.search(description)
         if found and 0 <= float(found.group(1)) <= 100:
