@@ -76,7 +76,7 @@ def registration_section(
             Table(
                 [Column("Structure"), Column("Dice", digits=3), Column("Mean surface distance", unit="mm", digits=1)],
                 [[name, value, distances.get(name)] for name, value in facts["dice"].items()],
-                caption="Contours of the earlier image, carried over, against those drawn on this one",
+                caption="Contours of the other image, carried over, against those drawn on this one",
                 note=f"Expected: Dice of 0.8 to 0.9 at least, surfaces within 2 to 3 mm ({facts['source']}). What grew "
                 "or shrank need not agree.",
             )

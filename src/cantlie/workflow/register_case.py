@@ -115,6 +115,8 @@ def _stages(
         "registration", "", lambda step: link_images(planning, moving.case, settings, objects, step), keep=False
     )
     facts = link_results(link)
+    if moving.kind != "CT":
+        facts.pop("correlation", None)  # grey values of two kinds need not rise together
     notes = [*planning.notes, *moving.case.notes, *link.notes]
     if pairs is not None:
         errors = target_registration_errors_mm(link.field, *pairs)
