@@ -51,11 +51,11 @@ def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, s
                 [
                     Cell(result.structure, swatch=colours.get(result.evaluated_structure, ""), note=result.reason),
                     result.metric,
-                    Cell(limit, note=result.reference) if result.reference else limit,
+                    limit,
                     _with_unit(result.achieved, result.unit, digits),
                     _with_unit(result.margin, result.unit, digits, sign=True),
                     verdict_cell(result.verdict),
-                    Cell(result.source or result.place or None, tone="muted", note=result.wording),
+                    Cell(result.source or result.place or None, tone="muted", note=_remark(result)),
                 ]
             )
     return Table(
@@ -75,6 +75,12 @@ def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, s
         else "Margin: how far the value is on the right side of its limit. Dmax is the voxel maximum.",
         compact=True,
     )
+
+
+def _remark(result: ConstraintResult) -> str:
+    """Return the words of the source, and how the limit stands to reference limits."""
+    beside = result.reference.replace("<=", "≤").replace(">=", "≥")
+    return ". ".join(part for part in (result.wording, f"Beside references: {beside}" if beside else "") if part)
 
 
 def _with_unit(value: float | None, unit: str, digits: int, *, sign: bool = False) -> str | None:

@@ -295,7 +295,7 @@ def _document(result: CohortDosimetry, picture: Figure | None) -> Document:
 
 
 def _table(result: CohortDosimetry) -> Table:
-    compared = len(result.arms) > 1
+    compared = len(result.arms) > 1 and result.tests > 0
     methods: list[str] = []
     rows = []
     for row in result.rows:

@@ -214,7 +214,7 @@ def _targets(results: Mapping[str, Any]) -> dict[Key, float]:
     for scope, structures in results["metrics"].items():
         if scope == "course":
             for name in ("Liver-GTV", "GTV_all"):
-                if name in structures:
+                if name in structures and not (name == "Liver-GTV" and "Liver - GTV*" in structures):
                     values[name, "Dmean", "Gy"] = float(structures[name]["Dmean_gy"])
         elif scope in structures:
             for metric in ("Dmean", "D2%", "D95%", "D98%"):
