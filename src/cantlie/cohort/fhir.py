@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -78,7 +79,7 @@ def _patient(identifier: str, pseudonym: str, sex: object, synthetic: bool) -> d
     return resource
 
 
-def _volume(identifier: str, patient: str, row: dict[str, Any]) -> dict[str, Any]:
+def _volume(identifier: str, patient: str, row: Mapping[Any, Any]) -> dict[str, Any]:
     site = _text(row.get("site"))
     location = {"text": site or "not stated"}
     if "liver" in site.lower() or "hepatic" in site.lower():
@@ -93,7 +94,7 @@ def _volume(identifier: str, patient: str, row: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _course(identifier: str, volume: str, patient: str, row: dict[str, Any], stopped: bool) -> dict[str, Any]:
+def _course(identifier: str, volume: str, patient: str, row: Mapping[Any, Any], stopped: bool) -> dict[str, Any]:
     technique = _text(row.get("technique"))
     coded = _TECHNIQUES.get(technique.upper())
     # a technique with a code is of photons; what another one uses is not said
