@@ -105,6 +105,28 @@ def test_folders_and_names_that_cannot_be_used_are_refused(tmp_path):
         read_measured_folder(tmp_path)
 
 
+def test_water_tank_files_of_an_older_day_are_read_as_latin_1(tmp_path):
+    rows = "".join(
+        f"\t\t\t{z:.2f}\t\t{100 * np.exp(-0.005 * z) * (1.1 - np.exp(-z / 5)):.4E}\n" for z in range(0, 300, 5)
+    )
+    scan = (
+        "BEGIN_SCAN_DATA\n\tBEGIN_SCAN  1\n\t\tMODALITY=X\n\t\tENERGY=6.00\n\t\tSSD=900.00\n\t\tFIELD_INPLANE=100.00\n"
+        "\t\tFIELD_CROSSPLANE=100.00\n\t\tWEDGE_ANGLE=0.00\n\t\tCOMMENT=Prüfung, 20 °C\n\t\tSCAN_CURVETYPE=PDD\n"
+        f"\t\tBEGIN_DATA\n{rows}\t\tEND_DATA\n\tEND_SCAN  1\nEND_SCAN_DATA\n"
+    )
+    found = []
+    for encoding in ("latin-1", "utf-8"):
+        (tmp_path / "pdd.mcc").write_bytes(scan.replace("\n", "\r\n").encode(encoding))
+        beam, _ = read_measured_folder(tmp_path)
+        (curve,) = beam.curves
+        found.append(curve.value)
+    assert found[0].size == 60
+    np.testing.assert_array_equal(*found)
+    (tmp_path / "pdd.mcc").write_bytes(b"\x89PNG\x00\xff")
+    with pytest.raises(InputError, match="not a UTF-8 text"):
+        read_measured_folder(tmp_path)
+
+
 def test_the_machine_keeps_everything_of_its_base_but_name_energy_and_beam(tmp_path):
     text = machine_toml("generic-6mv-mlci", "MINE", 6.0, "beam.toml")
     path = tmp_path / "mine.toml"

@@ -60,20 +60,38 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str, *, or_latin_1: bool = False) -> str:
     """Return the text of a file that the user named.
+
+    Parameters
+    ----------
+    what
+        What the file is, for the message.
+    or_latin_1
+        Read a file that is not UTF-8 as Latin-1, as instruments of an older day write.
 
     Raises
     ------
     InputError
-        If it cannot be read or is not UTF-8 text.
+        If it cannot be read, is not UTF-8 text, or (as Latin-1) holds characters that no text has.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"the {what} cannot be read: {error.strerror or error}", where=str(path)) from error
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"the {what} is not a UTF-8 text file", where=str(path), remedy="save it as UTF-8") from error
+        if not or_latin_1 or set(content) & _NO_TEXT:
+            raise InputError(
+                f"the {what} is not a UTF-8 text file", where=str(path), remedy="save it as UTF-8"
+            ) from error
+        text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+_NO_TEXT = {*range(0x09), *range(0x0E, 0x20), *range(0x7F, 0xA0)}
+"""Control characters of Latin-1, which no text holds."""
 
 
 def _plain(value: Any) -> Any:

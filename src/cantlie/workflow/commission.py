@@ -97,7 +97,7 @@ def read_measured_folder(folder: Path, energy_mv: float | None = None) -> tuple[
     notes: list[Note] = []
     for path in files:
         name = str(path.relative_to(folder))
-        text = read_text(path, "measured data")
+        text = read_text(path, "measured data", or_latin_1=path.suffix.lower() != ".csv")
         if path.suffix.lower() == ".csv":
             parts += parse_csv(text, name)
             continue
