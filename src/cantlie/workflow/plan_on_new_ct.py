@@ -169,6 +169,7 @@ def plan_after_previous(
         raise InputError(
             "it is not said how many sessions were given", where="--given", remedy="give their number with --given N"
         )
+    run = run.with_given(request.given)
     later = request
     if request.previous_ct is not None:
         earlier = replace(request, case=request.previous_ct, series=None, structure_set=None)
@@ -187,7 +188,7 @@ def plan_after_previous(
             replace(request, series=one.series_uid, structure_set=one.structure_sets[0]) for one in (old[0], new[0])
         )
     objects = _objects(dict.fromkeys((request.case, earlier.case)))
-    what = NewCt(earlier, later, run.with_given(request.given), objects)
+    what = NewCt(earlier, later, run, objects)
     return plan_rest(what, protocol, machine, notes, progress)
 
 
@@ -402,7 +403,7 @@ def earlier_results(planned: PlannedCase) -> dict[str, Any] | None:
         "sessions_given": earlier.sessions,
         "plans": [
             {"target": p.target, "fractions_given": p.given, "fractions_planned": p.plan.fractions,
-             "prescribed_dose_given_gy": p.given_gy}
+             "prescribed_dose_given_gy": round(p.given_gy, 6)}
             for p in earlier.plans
         ],
         "dose_on_this_ct": rows,
