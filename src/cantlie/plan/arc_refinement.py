@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cantlie.core.progress import Progress, silent
 from cantlie.machine.machine import Machine
 from cantlie.plan.apertures import openings_of
-from cantlie.plan.arcs import Arc, make_deliverable, mu_bounds
+from cantlie.plan.arcs import Arc, beyond_beamlets, make_deliverable, mu_bounds
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import tighten
 from cantlie.plan.segments import opening_gradient
@@ -19,6 +19,8 @@ from cantlie.plan.solver import minimise
 from cantlie.plan.technique import Task
 
 Vector = NDArray[np.float64]
+BEYOND_WEIGHT = 0.01
+"""Weight of the mean square of how far, in mm, tips stand beyond the beamlets, beside the objectives at the start."""
 PlanArcs = list[list[Arc]]
 """The arcs of every plan."""
 
@@ -62,13 +64,23 @@ def refine_arcs(
         lower, upper, scaling = layout.bounds_and_scaling(machine)
         start = number * share
 
-        def function(x: Vector, layout: _Layout = layout) -> tuple[float, Vector]:
+        at_start, _ = task.problem.evaluate(arc_doses(task, current))
+        pull = BEYOND_WEIGHT * min(at_start, 1.0) / layout.vector.size
+
+        def function(x: Vector, layout: _Layout = layout, pull: float = pull) -> tuple[float, Vector]:
             moved = layout.arcs(x)
             value, dose_gradients = task.problem.evaluate(arc_doses(task, moved))
             parts: list[Vector] = []
             for plan, own, gradient in zip(task.plans, moved, dose_gradients, strict=True):
                 parts += _plan_gradient(plan, own, gradient, machine)
-            return value, np.concatenate(parts)
+            result = np.concatenate(parts)
+            for own, of_arcs in zip(moved, layout.arcs(result), strict=True):
+                for arc, d in zip(own, of_arcs, strict=True):
+                    beyond, d_lower, d_upper = beyond_beamlets(arc)
+                    value += pull * beyond
+                    d.lower_mm[...] += pull * d_lower
+                    d.upper_mm[...] += pull * d_upper
+            return value, result
 
         def project(x: Vector, layout: _Layout = layout, low: Vector = lower, high: Vector = upper) -> Vector:
             y = np.clip(x, low, high)

@@ -42,8 +42,8 @@ class Arc:
     is_open
         Pairs that are not under the jaws, shape (intervals + 1, leaves): a run of neighbours at each control point.
     from_mm, to_mm
-        Where the optimiser's beamlets lie at each control point and pair, shapes (intervals + 1, leaves): tips stay
-        there, as far as the leaves are fast enough, for beyond nothing would tell what dose an opening gives.
+        Where the optimiser's beamlets lie at each control point and pair, shapes (intervals + 1, leaves): beyond,
+        nothing tells it what dose an opening gives, so that tips are drawn back (`beyond_beamlets`).
     """
 
     geometries: tuple[BeamGeometry, ...]
@@ -104,14 +104,12 @@ def _shares() -> Array:
 def make_deliverable(arc: Arc, machine: Machine) -> None:
     """Move tips, in place, to positions that the machine can form and reach in time.
 
-    Tips beyond the beamlets return to their edge. At each control point the leaf rules are mended by opening
-    (`make_legal`), for pairs under the jaws too. Then each tip's way along the arc is replaced by the mean of the
-    largest way below and the smallest way above it that keep the leaf speed (inf- and sup-convolution with the cone of
-    reachable positions). Both keep the order of any two ways and shift with them, so that no gap narrows below its
-    least, no spread widens beyond its most, and travel limits hold: one pass is enough.
+    At each control point the leaf rules are mended by opening (`make_legal`), for pairs under the jaws too. Then each
+    tip's way along the arc is replaced by the mean of the largest way below and the smallest way above it that keep the
+    leaf speed (inf- and sup-convolution with the cone of reachable positions). Both keep the order of any two ways and
+    shift with them, so that no gap narrows below its least, no spread widens beyond its most, and travel limits hold:
+    one pass is enough.
     """
-    for tips in (arc.lower_mm, arc.upper_mm):
-        np.clip(tips, arc.from_mm, arc.to_mm, out=tips)
     everything = Segments(np.empty(0), arc.lower_mm, arc.upper_mm, np.ones_like(arc.is_open))
     make_legal(everything, machine)
     reach = TRAVEL_RESERVE * leaf_travel_mm_deg(machine) * arc.turns_deg
@@ -144,6 +142,13 @@ def _within_reach(tips, reach):  # type: ignore[no-untyped-def]
             high[n] = max(high[n], high[n + 1] - reach[n])
         for n in range(points):
             tips[n, leaf] = 0.5 * (low[n] + high[n])
+
+
+def beyond_beamlets(arc: Arc) -> tuple[float, Array, Array]:
+    """Return the sum of squares of how far tips stand beyond the beamlets, and its derivatives for both banks."""
+    lower = np.minimum(arc.lower_mm - arc.from_mm, 0.0)
+    upper = np.maximum(arc.upper_mm - arc.to_mm, 0.0)
+    return float(np.sum(lower**2) + np.sum(upper**2)), 2 * lower, 2 * upper
 
 
 def mu_bounds(arc: Arc, machine: Machine) -> tuple[Array, Array]:
