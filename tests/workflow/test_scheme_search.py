@@ -1,7 +1,11 @@
 """The highest dose that meets the limits: which schemes are planned, which are refused without, and what is told."""
 
+import importlib.util
 import json
+import sys
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +14,17 @@ from cantlie.core.grid import Grid
 from cantlie.core.volume import Volume
 from cantlie.evaluation.dvh import dvh
 from cantlie.evaluation.metrics import metric_value
+from cantlie.machine.machine import load_machine
 from cantlie.patient.regions import Regions
-from cantlie.plan.request import GoalOutcome, History, PlannedTarget, PlanningResult, PlanTarget
+from cantlie.plan.planner import plan_targets
+from cantlie.plan.request import (
+    GoalOutcome,
+    History,
+    PlannedTarget,
+    PlanningRequest,
+    PlanningResult,
+    PlanTarget,
+)
 from cantlie.plan.treatment import TreatmentPlan
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.metric import Metric
@@ -156,3 +169,32 @@ def test_the_rule_by_distance_shows_every_luminal_organ(tmp_path):
     assert told["distances_mm"]["Stomach"] == pytest.approx(20.0, abs=4.1)
     table = next(b for b in scheme_section(scheme_view(prescribed.scheme)).blocks if hasattr(b, "rows"))
     assert table.rows[0][0] == "Stomach"
+
+
+@pytest.mark.slow
+def test_the_planner_finds_the_highest_dose_beside_a_stomach():
+    path = Path(__file__).parents[1] / "plan" / "test_planner.py"
+    specification = importlib.util.spec_from_file_location("planner_phantom", path)
+    phantom = importlib.util.module_from_spec(specification)
+    sys.modules["planner_phantom"] = phantom
+    specification.loader.exec_module(phantom)
+    density, made = phantom.phantom()
+    masks = {name: mask for name, mask in made.fractions.items() if not name.startswith("PTV")}
+    masks["GTV_1"] = phantom.ellipsoid((20, -20, 0), (16, 16, 16))
+    masks["PTV"] = phantom.ellipsoid((20, -20, 0), (24, 24, 26))
+    masks["Stomach"] = phantom.ellipsoid((58, -36, 0), (26, 24, 30))
+    found = Regions(made.grid, masks)
+    settings = replace(phantom.QUICK, feedback_rounds=1, fluence_iterations=60, aperture_iterations=40)
+    machine = load_machine("generic-6mv-mlci")
+
+    def plan_of(protocol, scheme):
+        asked = PlanningRequest.of_protocol(density, found, protocol, machine, "HFS", settings=settings)
+        return plan_targets(asked)
+
+    search = SchemeSearch(PEI, found, MONDAY, plan_of)
+    choice = choose_scheme(PEI, found, refusal=search.refusal)
+    taken = search.planning_of(choice.scheme)
+    assert taken.all_met and taken.plans[0].target.prescription_gy <= 48.0
+    refused = {trial.scheme: trial for trial in search.trials if trial.refused}
+    assert {"52-in-10", "60-in-20", "52-in-13"} <= set(refused)
+    assert refused["52-in-10"].basis == "own plan" and refused["60-in-20"].basis == "other plan"
