@@ -26,6 +26,7 @@ from cantlie.plan.clearance import is_clear, obstacle_mm
 from cantlie.plan.delivery import plan_dose
 from cantlie.plan.directions import BODY, signed_deg, static_directions
 from cantlie.plan.field_in_field import MOST_SUBFIELDS
+from cantlie.plan.field_weights import LEAST_SHARE, MOST_OF_SUBFIELD, MOST_SHARE
 from cantlie.plan.planner import dose_grid, plan_targets
 from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
 from cantlie.plan.technique import Site
@@ -115,6 +116,23 @@ def test_subfields_even_out_what_open_fields_cannot() -> None:
 
     assert sum(len(b.control_points) // 2 for b in planned("field_in_field").plans[0].plan.beams) > 3
     assert spread(planned("field_in_field")) < spread(planned("static"))
+
+
+@pytest.mark.parametrize("delivery", ["static", "field_in_field"])
+def test_weights_stay_near_equal_shares(delivery: str) -> None:
+    asked = request(delivery)
+    (one,) = planned(delivery).plans
+    model = BeamModel.named(asked.machine.beam_model)
+    shares = []
+    for beam in one.plan.beams:
+        mu = np.diff([point.cumulative_mu for point in beam.control_points])[::2]
+        # the open segment leads its sub-fields: at least 0.5 against at most three times 0.3 of an equal share
+        assert mu.max() / mu.sum() >= LEAST_SHARE / (LEAST_SHARE + MOST_SUBFIELDS * MOST_OF_SUBFIELD) - 0.02
+        alone = plan_dose(replace(one.plan, beams=(beam,)), asked.density, asked.machine, model, dose_grid(asked))
+        target = Volume(CT, asked.regions["PTV"]).resample(alone.grid).values
+        shares.append(float((alone.values * target).sum() / target.sum()) / one.target.prescription_gy)
+    most = MOST_SHARE + MOST_SUBFIELDS * MOST_OF_SUBFIELD * (delivery == "field_in_field")
+    assert min(shares) >= 0.9 * LEAST_SHARE / 3 and max(shares) <= 1.1 * most / 3
 
 
 def test_the_dose_is_that_of_the_plan() -> None:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.notes import Note
-from cantlie.core.progress import Progress, part, silent
+from cantlie.core.progress import Progress, part
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import FieldSegments, doses_of, refine
+from cantlie.plan.apertures import FieldSegments, doses_of
 from cantlie.plan.beam_view import Margin, best_collimator_deg, fitted
 from cantlie.plan.delivery import treatment_plan
 from cantlie.plan.directions import static_directions
+from cantlie.plan.field_weights import weighted
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Openings
 from cantlie.plan.normalise import rounded_mu
@@ -149,16 +150,6 @@ class Conformal:
 def value_of(task: Task, shapes: FieldSegments) -> float:
     """Return the objective of shapes."""
     return float(task.problem.evaluate(doses_of(task.plans, shapes, task.machine))[0])
-
-
-def weighted(
-    task: Task, shapes: FieldSegments, iterations: int, *, harden: bool = False, rounds: int = 1
-) -> FieldSegments:
-    """Return the shapes with the monitor units that serve the objectives best."""
-    return refine(
-        task.plans, shapes, task.problem, task.goals, task.voxels, task.machine, iterations=iterations, rounds=rounds,
-        move_tips=False, prune=False, harden=harden, stage="weights", log=task.log, progress=silent,
-    )  # fmt: skip
 
 
 def _scaled_to_prescription(task: Task, shapes: FieldSegments) -> FieldSegments:

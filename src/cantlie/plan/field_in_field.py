@@ -13,7 +13,8 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part
 from cantlie.plan.apertures import FieldSegments, doses_of
 from cantlie.plan.beam_view import one_segment
-from cantlie.plan.conformal import Conformal, value_of, weighted
+from cantlie.plan.conformal import Conformal, value_of
+from cantlie.plan.field_weights import weighted
 from cantlie.plan.raster import Raster
 from cantlie.plan.segments import Segments, opening
 from cantlie.plan.technique import Task
