@@ -11,6 +11,7 @@ from cantlie.protocol.sections import Arc, Section, TargetRecipe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-protocol.md").read_text(encoding="utf-8")
 COMMON = {"place", "choices"}
+SOURCES = ("sections", "uncertainty")
 
 
 def _tables() -> dict[str, type[Section]]:
@@ -56,7 +57,8 @@ def test_recipes_are_those_of_the_schema():
 def test_nothing_else_is_named():
     fields = {field for table in TABLES.values() for field in table.model_fields} | set(Protocol.model_fields)
     fields |= set(Arc.model_fields)
-    values = set(re.findall(r'"(\w+)"', (Path(__file__).parents[2] / "src/cantlie/protocol/sections.py").read_text()))
+    folder = Path(__file__).parents[2] / "src/cantlie/protocol"
+    values = set(re.findall(r'"(\w+)"', "".join((folder / f"{name}.py").read_text() for name in SOURCES)))
     rows = "\n".join(line for line in TEXT.splitlines() if line.startswith("| "))
     named = set(re.findall(r"`(\w+)`", rows))
     assert named <= fields | values
