@@ -13,8 +13,10 @@ from cantlie.protocol.sections import Arc as PrescribedArc
 
 SECTOR_DEG = 8.0
 SECTOR_OF_SEVERAL_DEG = 12.0
-"""Width of the sectors whose middle stands for the directions of all their control points in the optimiser; of one arc,
-and of several, which see the target from the same sides."""
+SECTOR_OF_LARGE_DEG = 16.0
+"""Width of the sectors whose middle stands for the directions of all their control points in the optimiser: of one arc,
+of several, which see the target from the same sides, and of a large target, whose beamlets are many."""
+LARGE_MM = 100.0
 INTERVAL_DEG = 4.0
 """Most that the gantry turns between two control points."""
 
@@ -68,6 +70,8 @@ def arc_paths(site: Site, isocentre: tuple[float, float, float]) -> tuple[ArcPat
             )
         )
     sector = SECTOR_DEG if len(arcs) == 1 else SECTOR_OF_SEVERAL_DEG
+    if np.ptp(site.points_mm, axis=0).max() > LARGE_MM:
+        sector = SECTOR_OF_LARGE_DEG
     return tuple(_path(arc, isocentre, site, sector) for arc in arcs)
 
 
