@@ -21,9 +21,9 @@ LEAST_GAIN = 0.02
 def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[int, tuple[float, tuple[Trade, ...]]]:
     """Return the rules that the best fluence cannot hold, by the position of their goal.
 
-    The fluence first settles with nothing kept in reserve. Then each rule that pulls the other way (the largest forces,
-    which are the multipliers of the limits) is relaxed by a step, the fluence is solved again from where it stands, and
-    what the broken rule gains is noted.
+    The fluence first settles with nothing of the limits kept in reserve. Then each rule that pulls the other way (the
+    largest forces, which are the multipliers of the limits) is relaxed by a step, the fluence is solved again from
+    where it stands, and what the broken rule gains is noted.
 
     Returns
     -------
@@ -32,7 +32,8 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
     """
     if not solver.unmet():
         return {}
-    exact = [goal.exactly() for goal in solver.goals]
+    promised = solver.metrics()
+    exact = [goal.exactly() if goal.rule.before_targets else goal.relaxed(0.0) for goal in solver.goals]
     settled = _copy(solver, exact)
     for _ in range(3):
         settled.improve(SETTLING_STEPS // 3, part(progress, 0.0, 0.2))
@@ -52,6 +53,7 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
     baseline = _copy(settled, exact)
     baseline.improve(RELAXED_STEPS, part(progress, 0.2, 0.3))
     at_rest = baseline.metrics()
+    best = {n: min(promised[n], at_rest[n], key=exact[n].seen_rule.excess) for n in broken}
     trades: dict[int, list[Trade]] = {n: [] for n in broken}
     for number, opponent in enumerate(dict.fromkeys(opponents)):
         step = relaxation(exact[opponent].rule)
@@ -65,11 +67,11 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
         for n in broken:
             if n == opponent:
                 continue
-            missing = exact[n].seen_rule.excess(at_rest[n])
-            gain = missing - exact[n].seen_rule.excess(then[n])
-            if gain > LEAST_GAIN * abs(missing):
-                trades[n].append(_trade(exact[opponent].rule, relaxed[opponent].rule.limit, then[n], gain))
-    return {n: (at_rest[n], tuple(sorted(trades[n], key=lambda trade: -trade.gain))) for n in broken}
+            gain = exact[n].seen_rule.excess(at_rest[n]) - exact[n].seen_rule.excess(then[n])
+            if gain > LEAST_GAIN * abs(exact[n].seen_rule.excess(best[n])):
+                reached = best[n] - gain if exact[n].rule.op.startswith("<") else best[n] + gain
+                trades[n].append(_trade(exact[opponent].rule, relaxed[opponent].rule.limit, reached, gain))
+    return {n: (best[n], tuple(sorted(trades[n], key=lambda trade: -trade.gain))) for n in broken}
 
 
 def relaxation(rule: Rule) -> float:

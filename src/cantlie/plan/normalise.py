@@ -107,15 +107,26 @@ def best_factors(
         worth = badness(trial)
         if worth < best:
             best, factors = worth, trial
-    for reach, steps in ((REACH, 13), (0.006, 13)):
+    exact = _normalising(kept, [own + more for own, more in zip(in_voxels, beyond, strict=True)], problem.names)
+    for reach, steps in ((REACH, 13), (0.004, 17)):
         for plan in range(len(factors)):
             middle = list(factors)
-            for factor in middle[plan] * np.linspace(1 - reach, 1 + reach, steps):
+            for factor in (*(middle[plan] * np.linspace(1 - reach, 1 + reach, steps)), *exact[plan]):
                 trial = [*middle[:plan], float(factor), *middle[plan + 1 :]]
                 worth = badness(trial)
                 if worth < best:
                     best, factors = worth, trial
     return tuple(factors)
+
+
+def _normalising(rules: Sequence[Rule], values: Sequence[float], names: Sequence[str]) -> list[list[float]]:
+    """Return the factors that bring each plan to the middle of what its normalisation allows."""
+    found: list[list[float]] = []
+    for name in names:
+        own = [rule.limit / value for rule, value in zip(rules, values, strict=True)
+               if rule.kind == "normalisation" and rule.scope == name and value > 0]  # fmt: skip
+        found.append([float(np.clip(np.mean(own), LEAST_FACTOR, 1.0 / LEAST_FACTOR))] if own else [])
+    return found
 
 
 def violations(rules: Sequence[Rule], values: Sequence[float], reserve: float = 0.0) -> tuple[float, ...]:
