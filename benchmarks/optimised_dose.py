@@ -151,8 +151,8 @@ def page(figures: dict) -> str:
         "Written by `python benchmarks/optimised_dose.py --shared ../shared/benchmarks --write docs/validation`.", "",
         f"{figures['date']}, {on['cpu']}, {on['cores']} cores, Cantlie {on['cantlie']}. The same fluence by the form "
         "it was optimised on, and by the full collapsed cone without any correction: promised over computed. Bars: "
-        "mean 2 %, D95 3 %. Last column: what 32 bits (operator) and compression (stored form) change in the mean of the "
-        "target, against the operator in 64 bits; allowed 0.2 % of the prescription.", "",
+        "mean 2 %, D95 3 %. Last column: what 32 bits (operator) and compression (stored form) change in the mean of "
+        "the target, against the operator in 64 bits; allowed 0.2 % of the prescription.", "",
         "| case | form | beamlets | iterations | target mean off % | target D95 off % | storage % of prescription |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
