@@ -31,6 +31,8 @@ COUCH_TURN_COST = 0.03
 OTHER_TARGET_COST = 1.0
 BODY_COST = 2.0
 ORGAN_COST = 0.2
+OPEN_FIELD_ORGAN_COST = 1.0
+"""For fields that are not modulated: what an organ gets on the way cannot be taken back by their shapes."""
 
 
 def target_rasters(site: Site, geometries: Sequence[BeamGeometry], width_mm: float) -> tuple[Raster, ...]:
@@ -159,6 +161,8 @@ def _burdens(site: Site) -> tuple[dict[str, NDArray[np.float64]], dict[str, floa
     """Return points of what is to be spared, how much each counts, and points of the target."""
     request, target = site.request, site.target
     grid = request.density.grid
+    modulated = request.protocol.technique.delivery not in ("static", "field_in_field")
+    organ_cost = ORGAN_COST if modulated else OPEN_FIELD_ORGAN_COST
     avoid: dict[str, NDArray[np.float64]] = {}
     weights: dict[str, float] = {}
     for name, fractions in site.masks.items():
@@ -167,5 +171,5 @@ def _burdens(site: Site) -> tuple[dict[str, NDArray[np.float64]], dict[str, floa
         is_target = any(other.name == name for other in request.targets)
         points = region_points_mm(grid, fractions, 14.0 if name == BODY else 8.0)
         avoid[name] = points[:: max(1, len(points) // 400)]
-        weights[name] = OTHER_TARGET_COST if is_target else BODY_COST if name == BODY else ORGAN_COST
+        weights[name] = OTHER_TARGET_COST if is_target else BODY_COST if name == BODY else organ_cost
     return avoid, weights, site.points_mm[:: max(1, len(site.points_mm) // 3000)]
