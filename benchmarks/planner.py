@@ -244,8 +244,8 @@ def page(figures: dict) -> str:
     """Return the figures as a page of Markdown."""
     lines = [
         "# The optimiser and the planner beside pyRadPlan", "",
-        "Research use only. Written by `python benchmarks/planner.py --shared ../shared/benchmarks --peer VENV --write "
-        "docs/validation`; nothing is entered by hand.", "",
+        "Research use only. From the figures of `python benchmarks/planner.py --shared ../shared/benchmarks "
+        "--peer VENV --write docs/validation`. A case that is missing was not run on this occasion.", "",
         f"{figures['date']}, {figures['cores']} cores, {figures['cpu']}.", "",
         "## Same matrix, same objectives", "",
         "CPU seconds of Cantlie count from the peer's columns in memory, with their conversion to rows.", "",
@@ -263,7 +263,7 @@ def page(figures: dict) -> str:
         "", "## Same phantom, same dose engine", "",
         "pyRadPlan's fluence (no leaves, no segments) and Cantlie's deliverable segments (at most 12 a field), both "
         "calculated by Cantlie's collapsed cone on the CT grid with the same nine beams and scaled until 95 % of the "
-        "target get the prescription.", "",
+        "target get the prescription. Lower is better for the first two columns, higher for conformity.", "",
         "| case | plan | Dmax % | liver outside the target, mean Gy | Paddick conformity |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for case, row in figures["cases"].items():
