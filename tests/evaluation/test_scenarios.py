@@ -35,6 +35,14 @@ def test_anatomy_displaced_to_the_left_gets_what_lies_further_left():
     assert moved(dose, shift).sample(point) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("shift", [(4.0, -3.0, 6.0), (-4.0, 3.0, -6.0)])
+def test_the_anatomy_stays_covered_at_the_edge_of_the_dose(shift):
+    dose = Volume(GRID, _parabola(GRID))
+    found = moved(dose, shift)
+    corners = np.array([GRID.lower_mm + 0.1, GRID.upper_mm - 0.1])
+    assert (found.sample(corners, outside=-1.0) > 0).all()
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.tuples(*[st.floats(-9, 9) for _ in range(3)]))
 def test_cubic_convolution_is_exact_for_parabolas_inside(shift):

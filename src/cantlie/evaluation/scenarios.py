@@ -127,9 +127,17 @@ def moved(dose: Volume, shift_mm: Sequence[float]) -> Volume:
     """Return what a displaced anatomy gets, in the coordinates of its CT: nothing is interpolated, the grid moves.
 
     A point that lies at x on the CT lies at x + shift in the room, and gets the dose that the room has there.
+    Where the moved grid would end before the anatomy does, its outermost values are repeated.
     """
-    x, y, z = (float(o) - float(s) for o, s in zip(dose.grid.origin_mm, shift_mm, strict=True))
-    return Volume(Grid(dose.grid.shape, dose.grid.spacing_mm, (x, y, z)), dose.values)
+    spacing = np.asarray(dose.grid.spacing_mm)
+    shift = np.asarray(shift_mm, dtype=np.float64)
+    voxels = np.ceil(np.abs(shift) / spacing - 1e-9).astype(int)
+    before, after = np.where(shift < 0, voxels, 0), np.where(shift > 0, voxels, 0)
+    pad = [(int(before[a]), int(after[a])) for a in (2, 1, 0)]
+    values = np.pad(dose.values, pad, mode="edge") if voxels.any() else dose.values
+    x, y, z = (float(v) for v in np.asarray(dose.grid.origin_mm) - shift - before * spacing)
+    nk, nj, ni = values.shape
+    return Volume(Grid((nk, nj, ni), dose.grid.spacing_mm, (x, y, z)), values)
 
 
 def moved_values(values: NDArray[np.floating], grid: Grid, shift_mm: Sequence[float]) -> NDArray[np.float32]:
