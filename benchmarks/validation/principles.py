@@ -233,9 +233,9 @@ def _energy(result: Chapter, oracles: Path | None) -> None:
         "Energy imparted to slabs of 20 mm across the whole 400 mm water cube, over that of the photon walk, which "
         "leaves electrons where they are set free: the first slab is therefore high in the walk (build-up), and beyond "
         "it 1 to 1.5 % more is expected in both others. The engine follows this level to within about a per cent, "
-        "but falls below it in the last layers before the exit. The Monte Carlo reference, summed over all its cells, starts there "
-        "and loses energy with depth: it is short of what a beam of this attenuation must impart. In the last slab "
-        "electrons leave the cube.",
+        "but falls below it in the last layers before the exit. The Monte Carlo reference, summed over all its cells, "
+        "starts there and loses energy with depth: it is short of what a beam of this attenuation must impart. In the "
+        "last slab electrons leave the cube.",
     )
 
 
