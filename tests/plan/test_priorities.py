@@ -55,8 +55,9 @@ def single(**prescription: object) -> PlanningRequest:
 
 
 @pytest.mark.parametrize(
-    ("metric", "percent"), [("Dmean", 100.0), ("D95%", 100.0), pytest.param("D90%", 100.0, marks=pytest.mark.slow), ("Dmax", 111.1)],
-)  # fmt: skip
+    ("metric", "percent"),
+    [("Dmean", 100.0), ("D95%", 100.0), pytest.param("D90%", 100.0, marks=pytest.mark.slow), ("Dmax", 111.1)],
+)
 def test_each_normalisation_of_the_papers_holds_in_the_delivered_dose(metric: str, percent: float) -> None:
     asked = single(normalise=metric, normalise_percent=percent, tolerance_percent=0.0)
     found = plan_targets(replace(asked, settings=replace(FAST, feedback_rounds=0, dose_grid_mm=(8.0, 8.0, 8.0))))
