@@ -39,9 +39,7 @@ def check_plans(
     for number, planned in enumerate(plans):
         name = planned.target.name
         progress(number / len(plans), f"independent dose of {name}")
-        fields = [
-            field for beam in planned.plan.beams for field in beam_fields(beam, machine, model, _ARC_STEP_DEG)
-        ]
+        fields = [field for beam in planned.plan.beams for field in beam_fields(beam, machine, model, _ARC_STEP_DEG)]
         fraction = Volume(planned.dose.grid, planned.dose.values / np.float32(planned.plan.fractions))
         check = independent_check(density, fields, model, fraction)
         median = check.median_percent
