@@ -39,7 +39,8 @@ def treatment_record(base: Dataset, plan_uid: str, fraction: int, start: datetim
         point = _item(
             ReferencedControlPointIndex=0, TreatmentControlPointDate=f"{start:%Y%m%d}",
             TreatmentControlPointTime=f"{start:%H%M%S}", SpecifiedMeterset="0", DeliveredMeterset="0",
-            DoseRateSet="400", DoseRateDelivered="400", NominalBeamEnergy="6", NominalBeamEnergyUnit="MV", GantryAngle="0",
+            DoseRateSet="400", DoseRateDelivered="400", NominalBeamEnergy="6", NominalBeamEnergyUnit="MV",
+            GantryAngle="0",
             GantryRotationDirection="NONE", BeamLimitingDeviceAngle="0", BeamLimitingDeviceRotationDirection="NONE",
             PatientSupportAngle="0", PatientSupportRotationDirection="NONE", TableTopEccentricAngle="0",
             TableTopEccentricRotationDirection="NONE", TableTopVerticalPosition="", TableTopLongitudinalPosition="",
