@@ -125,7 +125,9 @@ def test_spatial_registration__against_plastimatch(tmp_path):
     )  # fmt: skip
     objects = [p for p in (tmp_path / "out").glob("*") if dcmread(p).Modality == "REG"]
     assert objects, run.stdout
-    frames = [dcmread(next((tmp_path / name).glob("*.dcm"))).FrameOfReferenceUID for name in ("fixed", "moving")]
+    # plastimatch also writes a structure set, which has no frame of reference of its own
+    headers = {name: [dcmread(p) for p in (tmp_path / name).glob("*.dcm")] for name in ("fixed", "moving")}
+    frames = [next(h.FrameOfReferenceUID for h in found if h.Modality == "CT") for found in headers.values()]
     fixed, moving = (case_of(n, frame) for n, frame in enumerate(frames))
     read = read_registration_file(objects[0])
     assert read.connects(fixed.ct, moving.ct)
