@@ -168,7 +168,7 @@ def _summary(report: CaseReport) -> list[Block]:
     ]
     if report.ntcp:
         first = report.ntcp[0]
-        tiles.append(Tile(f"NTCP, {first.endpoint}", f"{100 * first.value:.2g}", "%", first.model))
+        tiles.append(Tile(f"NTCP, {first.endpoint}", tables.percent_text(first.value), "%", first.model))
     blocks: list[Block] = []
     if report.protocol_summary:
         blocks.append(Paragraph(report.protocol_summary, "lead"))

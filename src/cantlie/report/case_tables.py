@@ -332,15 +332,21 @@ def biology_rows(biology: Sequence[BiologyRow], colours: Mapping[str, str]) -> T
     return _without_empty(Table(columns, rows, caption="Biological dose of the course", compact=True))
 
 
+def percent_text(probability: float) -> str:
+    """Return a probability in % with two digits; what no model can tell from nothing is not spelt out."""
+    percent = 100.0 * probability
+    return "< 0.01" if percent < 0.01 else f"{percent:.2g}"
+
+
 def ntcp_rows(ntcp: Sequence[NtcpRow]) -> Table:
     """Return complication probabilities in % with their bands."""
     rows: list[Row] = []
     for n in ntcp:
         band = None
         if n.lower is not None and n.upper is not None:
-            band = f"{100 * n.lower:.2g} – {100 * n.upper:.2g} %"
+            band = f"{percent_text(n.lower)} – {percent_text(n.upper)} %"
         rows.append(
-            [n.endpoint, n.model, f"{100 * n.value:.2g} %", band, Cell(n.source or None, tone="muted", note=n.note)]
+            [n.endpoint, n.model, f"{percent_text(n.value)} %", band, Cell(n.source or None, tone="muted", note=n.note)]
         )
     columns = [
         Column("Endpoint", width=1.4),

@@ -103,7 +103,7 @@ def _of_beam(
                 jaw_y_mm=(min(a.jaw_y_mm[0] for a in apertures), max(a.jaw_y_mm[1] for a in apertures)),
             )
             fluence = beam_fluence(beam, machine, model)
-        title = f"{beam.number} {beam.name}" + (f", {point.geometry.gantry_deg:.0f}°" if beam.dynamic else "")
+        title = f"{beam.number} {beam.name}" + (f", {point.geometry.gantry_deg % 360.0:.0f}°" if beam.dynamic else "")
         view = RadiographView(
             title, image, fluence, point.geometry.collimator_deg, (*jaws.jaw_x_mm, *jaws.jaw_y_mm), outline(upright)
         )
