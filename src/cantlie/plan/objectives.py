@@ -7,6 +7,7 @@ are divided by ``scale_gy``, so that weights of different objectives compare.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,18 +68,20 @@ def value(objective: Objective, dose_gy: Array) -> float:
     return objective.add_gradient(dose_gy, np.zeros(len(dose_gy)))
 
 
-class _PerVoxel:
+class _PerVoxel(ABC):
     """Base of objectives that are a weighted mean of a function of each voxel's dose."""
 
     voxels: VoxelSet
     weight: float
     scale_gy: float
 
+    @abstractmethod
     def _terms(self, excess: NDArray[np.float64]) -> tuple[Array, Array, Array]:
-        raise NotImplementedError
+        """Return the function of the excess, its slope and its curvature."""
 
+    @abstractmethod
     def _excess(self, dose: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise NotImplementedError
+        """Return how far each voxel's dose is beyond its level."""
 
     def add_gradient(self, dose_gy: Array, gradient: Array) -> float:
         dose = np.asarray(dose_gy[self.voxels.index], dtype=np.float64)
