@@ -12,6 +12,7 @@ from cantlie.machine.machine import Machine
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Log
 from cantlie.plan.goals import Goal, tighten
+from cantlie.plan.normalise import rounded_mu
 from cantlie.plan.problem import Problem
 from cantlie.plan.raster import Raster
 from cantlie.plan.segments import Segments, make_legal, opening, opening_gradient
@@ -34,6 +35,18 @@ def openings_of(plan: FieldSet, fields: Sequence[Segments], machine: Machine) ->
 def doses_of(plans: Sequence[FieldSet], segments: FieldSegments, machine: Machine) -> list[NDArray[np.float64]]:
     """Return the optimiser's dose of every plan's segments in its voxels."""
     return [plan.dose_gy(openings_of(plan, fields, machine)) for plan, fields in zip(plans, segments, strict=True)]
+
+
+def with_settable_mu(
+    segments: FieldSegments, machine: Machine, factors: Sequence[float] | None = None
+) -> FieldSegments:
+    """Return segments, each plan's times its factor, whose monitor units are whole steps of the machine."""
+
+    def rounded(one: Segments, factor: float) -> Segments:
+        return one.with_mu(rounded_mu(factor * one.mu, machine.mu_resolution, machine.min_segment_mu))
+
+    factors = factors or [1.0] * len(segments)
+    return [[rounded(one, factor) for one in fields] for fields, factor in zip(segments, factors, strict=True)]
 
 
 def refine(

@@ -13,14 +13,13 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import FieldSegments, doses_of
+from cantlie.plan.apertures import FieldSegments, doses_of, with_settable_mu
 from cantlie.plan.beam_view import Margin, best_collimator_deg, fitted
 from cantlie.plan.delivery import treatment_plan
 from cantlie.plan.directions import static_directions
 from cantlie.plan.field_weights import weighted
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Openings
-from cantlie.plan.normalise import rounded_mu
 from cantlie.plan.raster import Raster, raster_of
 from cantlie.plan.request import PlanTarget
 from cantlie.plan.segments import Segments
@@ -84,12 +83,7 @@ class Conformal:
         self, shapes: FieldSegments, machine: Machine, factors: Sequence[float] | None = None
     ) -> FieldSegments:
         """Return fields whose monitor units are whole steps of the machine."""
-
-        def rounded(one: Segments, factor: float) -> Segments:
-            return one.with_mu(rounded_mu(factor * one.mu, machine.mu_resolution, machine.min_segment_mu))
-
-        factors = factors or [1.0] * len(shapes)
-        return [[rounded(one, factor) for one in fields] for fields, factor in zip(shapes, factors, strict=True)]
+        return with_settable_mu(shapes, machine, factors)
 
     def doses_gy(self, task: Task, shapes: FieldSegments) -> list[Array]:
         """Return the optimiser's dose of each plan's fields."""

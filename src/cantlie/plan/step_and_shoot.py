@@ -13,12 +13,11 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_segments
+from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_segments, with_settable_mu
 from cantlie.plan.delivery import treatment_plan
 from cantlie.plan.directions import static_directions, target_rasters
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import Openings
-from cantlie.plan.normalise import rounded_mu
 from cantlie.plan.raster import Raster
 from cantlie.plan.request import PlanTarget
 from cantlie.plan.segments import Segments
@@ -87,12 +86,7 @@ class StepAndShoot:
         self, shapes: FieldSegments, machine: Machine, factors: Sequence[float] | None = None
     ) -> FieldSegments:
         """Return segments whose monitor units are whole steps of the machine."""
-
-        def rounded(one: Segments, factor: float) -> Segments:
-            return one.with_mu(rounded_mu(factor * one.mu, machine.mu_resolution, machine.min_segment_mu))
-
-        factors = factors or [1.0] * len(shapes)
-        return [[rounded(one, factor) for one in fields] for fields, factor in zip(shapes, factors, strict=True)]
+        return with_settable_mu(shapes, machine, factors)
 
     def doses_gy(self, task: Task, shapes: FieldSegments) -> list[NDArray[np.float64]]:
         """Return the optimiser's dose of each plan's segments."""
