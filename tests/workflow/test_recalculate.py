@@ -181,3 +181,49 @@ def test_a_machine_file_with_a_beam_model_of_its_own_is_used(make_case, tmp_path
         load_machine(tmp_path / "machine1" / "machine.toml").sha256
         != load_machine(tmp_path / "machine2" / "machine.toml").sha256
     )
+
+
+def changed(plan: Path, **values) -> None:
+    """Change attributes of the plan, its beam, its control point or its place in the fraction group by name."""
+    data = pydicom.dcmread(plan)
+    beam = data.BeamSequence[0]
+    holders = (data, beam, beam.ControlPointSequence[0], data.FractionGroupSequence[0].ReferencedBeamSequence[0])
+    for keyword, value in values.items():
+        setattr(holders[[keyword in one for one in holders].index(True)], keyword, value)
+    data.save_as(plan)
+
+
+def test_a_plan_of_another_machine_says_so(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    changed(plan, TreatmentMachineName="LINAC7", NominalBeamEnergy=10, SourceAxisDistance=800)
+    _, notes = dose_of(case, plan, tmp_path / "out")
+    for words in ("the plan is for the machine LINAC7", "planned for 10 MV", "800 mm from the axis"):
+        assert any(words in note for note in notes), (words, notes)
+    changed(plan, NominalBeamEnergy=None, SourceAxisDistance=1000)
+    _, notes = dose_of(case, plan, tmp_path / "out")
+    assert any("does not say the energy; 6 MV was taken" in note for note in notes), notes
+
+
+def test_an_isocentre_far_from_the_patient_is_refused(make_case, tmp_path, capsys):
+    case, plan = make_case("HFS")
+    changed(plan, IsocenterPosition=[0.0, 0.0, 900.0])
+    assert run(["dose", str(case), "--plan", str(plan), "--grid", "5", "--out", str(tmp_path / "out")]) == 2
+    assert "no beam of the plan meets the patient; its isocentre is x 0, y 0, z 900 mm" in capsys.readouterr().err
+
+
+def test_the_plan_is_held_against_its_own_skin_distance_and_reference_dose(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    data = pydicom.dcmread(plan)
+    point = data.BeamSequence[0].ControlPointSequence[0]
+    reference = data.FractionGroupSequence[0].ReferencedBeamSequence[0]
+    point.SourceToSurfaceDistance = 921.0  # the box begins 80 mm from the isocentre
+    reference.BeamDoseSpecificationPoint, reference.BeamDose = [0.0, 0.0, 0.0], 1.0
+    data.save_as(plan)
+    dose, notes = dose_of(case, plan, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["reference_point"]
+    assert found["recalculated_gy"] == pytest.approx(dose.sample([[0, 0, 0]])[0] / 2, rel=1e-4)
+    assert not any("from the source" in note for note in notes), notes
+    changed(plan, SourceToSurfaceDistance=860.0, BeamDose=round(1.2 * found["recalculated_gy"], 4))
+    _, notes = dose_of(case, plan, tmp_path / "out")
+    assert any("the plan has the skin 860 mm from the source, this CT has it at 92" in note for note in notes), notes
+    assert any("at its reference point" in note and "-16.7 %" in note for note in notes), notes

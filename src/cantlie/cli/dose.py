@@ -68,6 +68,11 @@ def dose(
         for name, s in results["structures"].items()
     ]
     say_table(["structure", "volume / cc", "Dmean / Gy", "Dmax / Gy"], rows, title=results["plan"])
+    if point := results["reference_point"]:
+        say(
+            f"\nReference point, a fraction: {point['recalculated_gy']:.3f} Gy, {point['stated_gy']:.3f} Gy planned "
+            f"({point['difference_percent']:+.1f} %)"
+        )
     for warning in results["warnings"]:
         tell(f"! {warning}")
     say(f"\nDose: {request.out / results['dose_file']}. Research use only.")

@@ -10,23 +10,17 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cantlie.core.errors import DicomError
-from cantlie.core.notes import Note
+from cantlie.core.notes import Level, Note
 from cantlie.dicom.inventory import RT_PLAN
+from cantlie.dicom.plan_beams import BeamFile, read_beam
 from cantlie.dicom.values import integer, is_missing, items, number, numbers, parse, text
-from cantlie.machine.aperture import Aperture
-from cantlie.machine.geometry import BeamGeometry
-from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
+from cantlie.machine.geometry import PATIENT_POSITIONS
+from cantlie.plan.treatment import TreatmentPlan
 
 RT_ION_PLAN = "1.2.840.10008.5.1.4.1.1.481.8"
-OPEN_JAW_MM = 200.0
-_JAWS = {"X": "x", "ASYMX": "x", "Y": "y", "ASYMY": "y"}
-_ACCESSORIES = (
-    ("NumberOfWedges", "WedgeSequence", "a wedge"),
-    ("NumberOfBlocks", "BlockSequence", "a block"),
-    ("NumberOfBoli", "ReferencedBolusSequence", "a bolus"),
-    ("NumberOfCompensators", "CompensatorSequence", "a compensator"),
-    ("", "ApplicatorSequence", "an applicator"),
-)
+_DELIVERED = ("TREATMENT", "CONTINUATION")
+_MOST_FRACTIONS = 200
+_AGAIN = "export the plan again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +43,23 @@ class PatientSetup:
     fixation: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BeamStatement:
+    """What the system that made a plan says of a beam; a recalculation can be held against it. None where unsaid.
+
+    Parameters
+    ----------
+    ssd_mm
+        Distance from the source to the skin at the first control point.
+    dose_gy
+        Dose of the beam in one fraction at ``point_mm``, (x, y, z) in LPS.
+    """
+
+    ssd_mm: float | None = None
+    dose_gy: float | None = None
+    point_mm: tuple[float, float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanFile:
     """A plan as read, with what belongs to the machine and to other objects.
@@ -63,9 +74,11 @@ class PlanFile:
     mlc_axis
         ``X`` or ``Y``, along which leaves move, by beam number.
     energy_mv
-        Nominal beam energy by beam number.
+        Nominal beam energy by beam number; 0 where the plan does not say it.
     fluence_mode
         ``STANDARD``, or the identifier of another mode such as flattening filter free, by beam number.
+    statements
+        What the plan itself says about skin distance and dose, by beam number.
     """
 
     plan: TreatmentPlan
@@ -73,6 +86,7 @@ class PlanFile:
     mlc_axis: dict[int, str]
     energy_mv: dict[int, float]
     fluence_mode: dict[int, str]
+    statements: dict[int, BeamStatement]
     setup: PatientSetup
     structure_set_uid: str = ""
     dose_uids: tuple[str, ...] = ()
@@ -126,36 +140,49 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
     group = groups[0]
     if integer(group, "NumberOfBrachyApplicationSetups", where, 0) > 0:
         raise DicomError("this is a brachytherapy plan", where=where, remedy="give a photon plan")
-    metersets: dict[int, float] = {}
-    for one in items(group, "ReferencedBeamSequence"):
-        if not is_missing(one, "BeamMeterset"):
-            metersets[integer(one, "ReferencedBeamNumber", where)] = number(one, "BeamMeterset", where)
+    fractions = integer(group, "NumberOfFractionsPlanned", where)
+    if not 1 <= fractions <= _MOST_FRACTIONS:
+        raise DicomError(f"the plan has {fractions} fractions", where=where, remedy="export it with its fractions")
+    referenced = _referenced_beams(group, where)
     setups = {_setup_number(one): _setup(one) for one in items(dataset, "PatientSetupSequence")}
-    beams: list[TreatmentBeam] = []
-    boundaries: dict[int, NDArray[np.float64]] = {}
-    axes: dict[int, str] = {}
-    energies: dict[int, float] = {}
-    modes: dict[int, str] = {}
+    beams: dict[int, BeamFile] = {}
+    statements: dict[int, BeamStatement] = {}
     machines: set[str] = set()
     used_setups: set[int] = set()
+    seen: set[int] = set()
     for one in items(dataset, "BeamSequence"):
         beam_number = integer(one, "BeamNumber", where)
         place = f"{where}, beam {beam_number}"
+        if beam_number in seen:
+            raise DicomError(f"two beams of the plan have the number {beam_number}", where=where, remedy=_AGAIN)
+        seen.add(beam_number)
         delivery = text(one, "TreatmentDeliveryType", "TREATMENT").upper()
-        if delivery != "TREATMENT" or beam_number not in metersets:
-            notes.append(Note("the beam is not for treatment and was left out", f"beam {beam_number}", "info"))
+        if delivery not in _DELIVERED or beam_number not in referenced:
+            reason = "is not for treatment" if delivery not in _DELIVERED else "belongs to no fraction"
+            level: Level = "info" if delivery not in _DELIVERED else "warning"
+            notes.append(Note(f"the beam {reason} and was left out", f"beam {beam_number}", level))
             continue
-        _refuse_what_is_not_modelled(one, place)
+        mention = referenced[beam_number]
+        if is_missing(mention, "BeamMeterset"):
+            raise DicomError("the beam has no monitor units", where=place, remedy="export the plan with MU")
         setup_number = integer(one, "ReferencedPatientSetupNumber", place, min(setups, default=1))
         used_setups.add(setup_number)
         position = (setups[setup_number].patient_position if setup_number in setups else "") or "HFS"
-        reader = _BeamReader(one, place, position, notes)
-        beams.append(reader.beam(beam_number, metersets[beam_number]))
-        if reader.leaf_boundaries_mm is not None:
-            boundaries[beam_number], axes[beam_number] = reader.leaf_boundaries_mm, reader.mlc_axis
-        energies[beam_number] = reader.energy_mv
-        modes[beam_number] = _fluence_mode(one)
+        if position not in PATIENT_POSITIONS:
+            raise DicomError(
+                f"the patient position {position!r} is not supported",
+                where=place,
+                remedy=f"supported are {', '.join(PATIENT_POSITIONS)}",
+            )
+        beam = read_beam(one, place, position, number(mention, "BeamMeterset", where), notes)
+        beams[beam_number] = beam
+        statements[beam_number] = _statement(mention, beam, place)
         machines.add(text(one, "TreatmentMachineName"))
+    lost = sorted(set(referenced) - seen)
+    if lost:
+        raise DicomError(
+            f"the plan gives monitor units of a beam {lost[0]} that it does not have", where=where, remedy=_AGAIN
+        )
     if not beams:
         raise DicomError("the plan has no treatment beam with monitor units", where=where, remedy="export it with MU")
     if len(machines) > 1:
@@ -176,8 +203,8 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
     plan = TreatmentPlan(
         label=text(dataset, "RTPlanLabel"),
         machine_id=next(iter(machines)),
-        beams=tuple(beams),
-        fractions=integer(group, "NumberOfFractionsPlanned", where),
+        beams=tuple(one.beam for one in beams.values()),
+        fractions=fractions,
         prescription_gy=prescription_gy,
         target_name=target_name,
         sop_instance_uid=text(dataset, "SOPInstanceUID"),
@@ -185,10 +212,11 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
     )
     return PlanFile(
         plan=plan,
-        leaf_boundaries_mm=boundaries,
-        mlc_axis=axes,
-        energy_mv=energies,
-        fluence_mode=modes,
+        leaf_boundaries_mm={n: b.leaf_boundaries_mm for n, b in beams.items() if b.leaf_boundaries_mm is not None},
+        mlc_axis={n: b.mlc_axis for n, b in beams.items() if b.mlc_axis},
+        energy_mv={n: b.energy_mv for n, b in beams.items()},
+        fluence_mode={n: b.fluence_mode for n, b in beams.items()},
+        statements=statements,
         setup=setup,
         structure_set_uid=text(references[0], "ReferencedSOPInstanceUID") if references else "",
         dose_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedDoseSequence")),
@@ -198,6 +226,30 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         approval=text(dataset, "ApprovalStatus"),
         notes=tuple(notes),
     )
+
+
+def _referenced_beams(group: Dataset, where: str) -> dict[int, Dataset]:
+    """Return what a fraction group says of its beams, by beam number."""
+    found: dict[int, Dataset] = {}
+    mentions = items(group, "ReferencedBeamSequence")
+    stated = integer(group, "NumberOfBeams", where, len(mentions))
+    if stated > len(mentions):
+        raise DicomError(
+            f"the plan says that {stated} beams are treated, but names {len(mentions)}", where=where, remedy=_AGAIN
+        )
+    for one in mentions:
+        beam_number = integer(one, "ReferencedBeamNumber", where)
+        if beam_number in found:
+            raise DicomError(f"the plan gives monitor units of beam {beam_number} twice", where=where, remedy=_AGAIN)
+        found[beam_number] = one
+    return found
+
+
+def _statement(mention: Dataset, beam: BeamFile, where: str) -> BeamStatement:
+    if is_missing(mention, "BeamDose") or is_missing(mention, "BeamDoseSpecificationPoint"):
+        return BeamStatement(beam.ssd_mm)
+    x, y, z = (float(v) for v in numbers(mention, "BeamDoseSpecificationPoint", 3, where))
+    return BeamStatement(beam.ssd_mm, number(mention, "BeamDose", where), (x, y, z))
 
 
 def _setup_number(one: Dataset) -> int:
@@ -231,173 +283,3 @@ def _prescription(dataset: Dataset, where: str, notes: list[Note]) -> tuple[floa
     if len({dose for dose, _ in found}) > 1:
         notes.append(Note("the plan prescribes several target doses; the largest counts", "RTPLAN"))
     return max(found)
-
-
-def _fluence_mode(one: Dataset) -> str:
-    for mode in items(one, "PrimaryFluenceModeSequence"):
-        if text(mode, "FluenceMode").upper() == "NON_STANDARD":
-            return text(mode, "FluenceModeID") or "NON_STANDARD"
-    return "STANDARD"
-
-
-def _refuse_what_is_not_modelled(one: Dataset, where: str) -> None:
-    radiation = text(one, "RadiationType", "PHOTON").upper()
-    if radiation != "PHOTON":
-        raise DicomError(f"the beam is of {radiation.lower()}s", where=where, remedy="give a photon plan")
-    unit = text(one, "PrimaryDosimeterUnit", "MU").upper()
-    if unit != "MU":
-        raise DicomError(f"the beam is metered in {unit}, not MU", where=where, remedy="give a plan in monitor units")
-    for count_keyword, sequence_keyword, name in _ACCESSORIES:
-        count = integer(one, count_keyword, where, 0) if count_keyword else 0
-        if count > 0 or items(one, sequence_keyword):
-            raise DicomError(
-                f"the beam has {name}, which Cantlie does not calculate", where=where, remedy="give a plan without it"
-            )
-
-
-def _forward(degrees: float) -> float:
-    """Return a rotation between 0 and 360 degrees; a step back by rounding is no whole turn."""
-    turn = degrees % 360.0
-    return turn - 360.0 if turn > 360.0 - 1e-3 else turn
-
-
-class _BeamReader:
-    """Reads the control points of a beam, carrying on what does not change from one to the next."""
-
-    def __init__(self, one: Dataset, where: str, patient_position: str, notes: list[Note]) -> None:
-        self.one = one
-        self.where = where
-        self.patient_position = patient_position
-        self.notes = notes
-        self.leaf_boundaries_mm: NDArray[np.float64] | None = None
-        self.mlc_axis = ""
-        self.energy_mv = 0.0
-        self.jaws: dict[str, tuple[float, float]] = {}
-        self.leaves: NDArray[np.float64] | None = None
-        self.angles: dict[str, float] = {}
-        self.directions: dict[str, str] = {}
-        self.isocentre: tuple[float, float, float] | None = None
-        self.jaw_types: set[str] = set()
-        self._devices()
-
-    def _error(self, what: str, remedy: str = "export the plan again") -> DicomError:
-        return DicomError(what, where=self.where, remedy=remedy)
-
-    def _devices(self) -> None:
-        for device in items(self.one, "BeamLimitingDeviceSequence"):
-            kind = text(device, "RTBeamLimitingDeviceType").upper()
-            if kind in _JAWS:
-                self.jaw_types.add(_JAWS[kind])
-            elif kind in ("MLCX", "MLCY"):
-                if self.leaf_boundaries_mm is not None:
-                    raise self._error("the beam has two multileaf collimators", "give a machine with one")
-                pairs = integer(device, "NumberOfLeafJawPairs", self.where)
-                edges = numbers(device, "LeafPositionBoundaries", pairs + 1, self.where)
-                if (np.diff(edges) <= 0).any():
-                    raise self._error("the leaf boundaries do not grow")
-                self.leaf_boundaries_mm, self.mlc_axis = edges, kind[-1]
-            else:
-                raise self._error(f"the beam has a beam limiting device of type {kind!r}", "give a machine without it")
-        for axis in ("x", "y"):
-            if axis not in self.jaw_types:
-                self.jaws[axis] = (-OPEN_JAW_MM, OPEN_JAW_MM)
-                note = f"the beam has no {axis.upper()} jaws; they are taken as open to {OPEN_JAW_MM:g} mm"
-                self.notes.append(Note(note, self.where.rsplit(", ", 1)[-1], "info"))
-
-    def beam(self, beam_number: int, meterset: float) -> TreatmentBeam:
-        one = self.one
-        points = items(one, "ControlPointSequence")
-        if len(points) < 2:
-            raise self._error("the beam has fewer than two control points")
-        final = number(one, "FinalCumulativeMetersetWeight", self.where)
-        if not (final > 0 and meterset > 0):
-            raise self._error(f"the beam has {meterset:g} MU and a final weight of {final:g}")
-        sad_mm = number(one, "SourceAxisDistance", self.where, 1000.0)
-        control_points = []
-        weight = 0.0
-        for point in points:
-            self._update(point)
-            weight = number(point, "CumulativeMetersetWeight", self.where, weight)
-            assert self.isocentre is not None
-            geometry = BeamGeometry(
-                isocentre_mm=self.isocentre,
-                gantry_deg=self.angles["GantryAngle"],
-                collimator_deg=self.angles["BeamLimitingDeviceAngle"],
-                couch_deg=self.angles["PatientSupportAngle"],
-                sad_mm=sad_mm,
-                patient_position=self.patient_position,
-            )
-            mu = weight if final == meterset else weight * meterset / final
-            control_points.append(ControlPoint(geometry, self._aperture(), mu))
-        mu_steps = np.diff([point.cumulative_mu for point in control_points])
-        if control_points[0].cumulative_mu != 0 or (mu_steps < 0).any():
-            raise self._error("the cumulative meterset weights do not grow from 0")
-        return TreatmentBeam(
-            number=beam_number,
-            name=text(one, "BeamName") or f"{beam_number}",
-            control_points=tuple(control_points),
-            dynamic=text(one, "BeamType").upper() == "DYNAMIC",
-        )
-
-    def _aperture(self) -> Aperture:
-        if set(self.jaws) != {"x", "y"} or (self.leaf_boundaries_mm is not None and self.leaves is None):
-            raise self._error("the first control point lacks positions of jaws or leaves")
-        if self.leaves is None:
-            return Aperture(self.jaws["x"], self.jaws["y"])
-        lower, upper = self.leaves.reshape(2, -1)
-        return Aperture(self.jaws["x"], self.jaws["y"], lower, upper)
-
-    def _update(self, point: Dataset) -> None:
-        if not is_missing(point, "NominalBeamEnergy"):
-            energy = number(point, "NominalBeamEnergy", self.where)
-            if self.energy_mv not in (0.0, energy):
-                raise self._error("the energy changes within the beam", "give a plan of one energy a beam")
-            self.energy_mv = energy
-        for device in items(point, "BeamLimitingDevicePositionSequence"):
-            kind = text(device, "RTBeamLimitingDeviceType").upper()
-            if kind in _JAWS:
-                low, high = (float(v) for v in numbers(device, "LeafJawPositions", 2, self.where))
-                if low > high:
-                    raise self._error(f"the {kind} jaws are crossed: {low:g}, {high:g} mm")
-                self.jaws[_JAWS[kind]] = (low, high)
-            elif self.leaf_boundaries_mm is not None and kind == f"MLC{self.mlc_axis}":
-                self.leaves = numbers(device, "LeafJawPositions", 2 * (len(self.leaf_boundaries_mm) - 1), self.where)
-                if (self.leaves.reshape(2, -1)[0] > self.leaves.reshape(2, -1)[1] + 1e-6).any():
-                    raise self._error("leaves of the two banks are crossed")
-            else:
-                raise self._error(f"positions for {kind!r}, which the beam does not have")
-        for angle, direction in (
-            ("GantryAngle", "GantryRotationDirection"),
-            ("BeamLimitingDeviceAngle", "BeamLimitingDeviceRotationDirection"),
-            ("PatientSupportAngle", "PatientSupportRotationDirection"),
-        ):
-            self._turn(point, angle, direction)
-        for keyword in ("TableTopEccentricAngle", "TableTopPitchAngle", "TableTopRollAngle", "GantryPitchAngle"):
-            if abs((number(point, keyword, self.where, 0.0) + 180) % 360 - 180) > 1e-3:
-                raise self._error(f"{keyword} is not 0, which Cantlie does not calculate", "give a plan without it")
-        if not is_missing(point, "IsocenterPosition"):
-            x, y, z = numbers(point, "IsocenterPosition", 3, self.where)
-            self.isocentre = (float(x), float(y), float(z))
-        if self.isocentre is None:
-            raise self._error("the beam has no isocentre")
-
-    def _turn(self, point: Dataset, keyword: str, direction_keyword: str) -> None:
-        """Follow an angle so that it changes linearly between control points, past 360 degrees if need be."""
-        if not is_missing(point, keyword):
-            value = number(point, keyword, self.where)
-            if keyword in self.angles:
-                before = self.angles[keyword]
-                direction = self.directions.get(keyword, "NONE")
-                if direction == "CW":
-                    value = before + _forward(value - before)
-                elif direction == "CC":
-                    value = before - _forward(before - value)
-                else:
-                    value = before + (value - before + 180.0) % 360.0 - 180.0
-            self.angles[keyword] = value
-        elif keyword not in self.angles:
-            if keyword == "GantryAngle":
-                raise self._error("the beam has no gantry angle")
-            self.angles[keyword] = 0.0
-        if not is_missing(point, direction_keyword):
-            self.directions[keyword] = text(point, direction_keyword).upper()

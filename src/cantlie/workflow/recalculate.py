@@ -31,6 +31,7 @@ from cantlie.plan.pieces import pieces
 from cantlie.plan.treatment import Segment, TreatmentBeam
 from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.patient_stage import prepare_patient
+from cantlie.workflow.plan_statements import case_notes, check_reaches, machine_notes, stated_dose
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading the case": 4.0, "dose": 6.0, "writing": 1.0}
@@ -94,11 +95,18 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     plan = plan_file.plan
     grid = patient.density.grid.resampled((request.grid_mm,) * 3)
     position = plan_file.setup.patient_position or case.ct.patient_position
-    notes = [*patient.notes, *plan_file.notes, *_energy_notes(plan_file, machine)]
+    placed = [_placed(beam, position) for beam in plan]
+    directions = {beam.number: beam.control_points[0].geometry for beam in placed}
+    notes = [
+        *patient.notes,
+        *plan_file.notes,
+        *machine_notes(plan_file, machine),
+        *case_notes(plan_file, case, patient.regions["BODY"], directions),
+    ]
     if position != case.ct.patient_position:
         message = f"the plan is for a patient who lies {position}, the CT was taken {case.ct.patient_position}"
         notes.append(Note(message, "RTPLAN"))
-    fields = [field for beam in plan for field in fields_of(_placed(beam, position), machine, model, plan_file)]
+    fields = [field for beam in placed for field in fields_of(beam, machine, model, plan_file)]
     per_fraction = run.stage(
         "dose",
         key_of("dose"),
@@ -108,6 +116,9 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
         keep=False,
     )
     dose = Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
+    check_reaches(dose, plan_file, str(request.plan))
+    point_dose, point_notes = stated_dose(plan_file, dose)
+    notes += point_notes
     curves = {
         name: dvh(dose, mask, patient.regions.grid, name=name)
         for name, mask in patient.regions.fractions.items()
@@ -124,6 +135,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
             "fractions": plan.fractions,
             "mu_per_fraction": plan.mu,
             "maximum_gy": float(dose.values.max()),
+            "reference_point": point_dose,
             "grid": {"shape_kji": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm},
             "structures": {
                 name: {"volume_cc": c.volume_cc, "Dmean_gy": c.mean_gy, "Dmin_gy": c.min_gy, "Dmax_gy": c.max_gy}
@@ -190,14 +202,6 @@ def _placed(beam: TreatmentBeam, patient_position: str) -> TreatmentBeam:
         for point in beam.control_points
     )
     return replace(beam, control_points=points)
-
-
-def _energy_notes(plan_file: PlanFile, machine: Machine) -> list[Note]:
-    return [
-        Note(f"beam {number} is planned for {energy:g} MV, but {machine.id} has {machine.energy_mv:g} MV", "RTPLAN")
-        for number, energy in plan_file.energy_mv.items()
-        if abs(energy - machine.energy_mv) > 0.05
-    ]
 
 
 def _check_belongs(plan_file: PlanFile, frame_uid: str, patient_id: str, where: str) -> None:
