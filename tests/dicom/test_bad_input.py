@@ -299,3 +299,15 @@ def test_any_bytes_are_not_dicom_or_refused(tmp_path_factory, content):
         scan(folder)
     except DicomError as error:
         assert error.remedy
+
+
+@pytest.mark.parametrize("sequence", ["StructureSetROISequence", "ROIContourSequence"])
+def test_a_number_for_two_structures_uses_neither(maker, sequence):
+    structures = maker.structures()
+    if sequence == "StructureSetROISequence":
+        structures[sequence][1].ROINumber = 3
+    else:
+        structures[sequence][1].ReferencedROINumber = 3
+    case = read_case(maker.write(structures=structures))
+    assert not case.structures["cord"].contours_mm
+    assert any("have its number, 3" in note.message and note.where == "cord" for note in case.notes)

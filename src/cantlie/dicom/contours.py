@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,10 @@ def read_structures(record: Record, frame_uid: str, slice_spacing_mm: float) -> 
     notes: list[Note] = []
     structures: list[Structure] = []
     images: dict[str, float] = {}
-    contour_items = {_number(roi, "ReferencedROINumber"): roi for roi in items(record.header, "ROIContourSequence")}
+    drawings = items(record.header, "ROIContourSequence")
+    contour_items = {_number(roi, "ReferencedROINumber"): roi for roi in drawings}
+    numbers_of_contours = Counter(_number(roi, "ReferencedROINumber") for roi in drawings)
+    numbers_of_names = Counter(_number(roi, "ROINumber") for roi in _rois(record))
     observations = {
         _number(roi, "ReferencedROINumber"): roi for roi in items(record.header, "RTROIObservationsSequence")
     }
@@ -99,6 +103,8 @@ def read_structures(record: Record, frame_uid: str, slice_spacing_mm: float) -> 
         own_frame = text(roi, "ReferencedFrameOfReferenceUID")
         if own_frame and frame_uid and own_frame != frame_uid:
             reason = "it was drawn on an image of another frame of reference"
+        elif max(numbers_of_names[roi_number], numbers_of_contours[roi_number]) > 1 and drawn is not None:
+            reason = f"several structures or contours have its number, {roi_number}"
         elif drawn is not None:
             try:
                 contours, remarks, own_images = _contours(drawn, record.file.name)

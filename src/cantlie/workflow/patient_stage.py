@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cantlie.core.errors import StructureError
 from cantlie.core.files import read_text
 from cantlie.core.notes import Note
@@ -15,6 +18,9 @@ from cantlie.dicom.reading import read_case_with_report
 from cantlie.patient.case import Case
 from cantlie.patient.density import DensityCurve, default_density_curve, density_volume
 from cantlie.patient.regions import Regions
+
+_OUTSIDE_SHARE = 0.02
+_TISSUE_HU = (-600.0, 400.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +66,35 @@ def prepare_patient(
         )
     progress(0.9, "density")
     density = density_volume(case.ct.volume, regions["BODY"], curve)
-    return PreparedPatient(case, report, regions, density, curve, case.notes)
+    notes = (*case.notes, *_outside_notes(regions), *_tissue_notes(case.ct.volume, regions["BODY"]))
+    return PreparedPatient(case, report, regions, density, curve, notes)
+
+
+def _outside_notes(regions: Regions) -> list[Note]:
+    """Say which structures reach out of the patient, where the density is that of air."""
+    body = regions["BODY"]
+    notes = []
+    for name, mask in regions.fractions.items():
+        whole = float(mask.sum(dtype=np.float64))
+        outside = whole - float(np.minimum(mask, body).sum(dtype=np.float64))
+        if name != "BODY" and outside > _OUTSIDE_SHARE * whole:
+            message = (
+                f"{100 * outside / whole:.0f} % of it lies outside the outline of the patient, in what is taken as air"
+            )
+            notes.append(Note(message, name))
+    return notes
+
+
+def _tissue_notes(ct: Volume, body: NDArray[np.floating]) -> list[Note]:
+    """Say where the HU inside the patient are not those of tissue: rescale values wrong, or not a CT in HU."""
+    images_and_masks = zip(ct.values, body >= 0.5, strict=True)
+    medians = [float(np.median(image[inside])) for image, inside in images_and_masks if inside.any()]
+    odd = [median for median in medians if not _TISSUE_HU[0] <= median <= _TISSUE_HU[1]]
+    if not odd:
+        return []
+    images = "of the CT" if len(odd) == len(medians) else f"of {len(odd)} of {len(medians)} CT images"
+    message = f"half of the patient {images} lies beyond {odd[0]:.0f} HU, which is not tissue; check the rescale values"
+    return [Note(message, "CT")]
 
 
 def read_density_curve(path: Path | None) -> DensityCurve:
