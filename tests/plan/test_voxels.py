@@ -43,6 +43,21 @@ def test_volumes_survive_thinning(most: int) -> None:
     assert voxels.of("PTV").weight.sum() == pytest.approx(1)
 
 
+def test_an_organ_that_reaches_far_beyond_keeps_its_whole_volume() -> None:
+    long = np.zeros(CT.shape, dtype=np.float32)
+    long[:, 25:35, 25:35] = 1.0
+    long[:10] = 0.0
+    regions = {"BODY": np.ones(CT.shape, dtype=np.float32), "PTV": ball(12), "Organ": long}
+    voxels = planning_voxels(
+        CT, regions, body="BODY", targets=("PTV",), organs=("Organ",), voxel_mm=4.0, max_voxels=50_000, reach_mm=20.0
+    )
+    volumes = voxels.volumes_cc["Organ"]
+    assert volumes.sum() == pytest.approx(long.sum() * CT.voxel_cc, rel=0.05)
+    swollen = volumes > 1.01 * voxels.grid.voxel_cc
+    assert voxels.distance_mm["PTV"][swollen].min() >= np.median(voxels.distance_mm["PTV"][volumes > 0])
+    assert swollen.sum() > 5
+
+
 def test_missing_structures() -> None:
     regions = {"BODY": ball(55), "PTV": ball(25), "None": 0 * ball(8)}
     voxels = planning_voxels(

@@ -14,10 +14,13 @@ from cantlie.core.grid import Grid
 from cantlie.plan.objectives import VoxelSet
 
 Fractions = NDArray[np.float32]
+Volumes = NDArray[np.float64]
 
 FINEST_MM = 2.5
 COARSEST_MM = 5.0
 BODY_SHARE = 0.125
+FURTHEST_SHARE = 0.1
+"""Share of an organ's voxels that stand for what lies beyond the reach: dose there is nearly that of the furthest."""
 MOST_BESIDE = 0.75
 """Most of all voxels that lie in the targets or within 10 mm of them."""
 
@@ -123,7 +126,8 @@ def planning_voxels(
     All voxels of targets and within 10 mm of them are of full interest, then those of the organs within ``reach_mm`` of
     a target; other body tissue is represented by one voxel in 8 of theirs. If more than ``max_voxels`` would remain,
     what is further away is thinned first. Thinning follows a fixed lattice, so that what is kept is evenly spread, and
-    each kept voxel's volume grows by the factor that it was thinned by.
+    each kept voxel's volume grows by the factor that it was thinned by. What of an organ lies beyond the reach, where
+    there is hardly any dose, counts with the organ's furthest voxels, so that its volume is whole.
 
     Parameters
     ----------
@@ -182,7 +186,19 @@ def planning_voxels(
     index = np.flatnonzero(keep)
     counts = grid.voxel_cc / share[keep]
     volumes = {name: coarse[name][keep].astype(np.float64) * counts for name in coarse}
+    for name in organs:
+        beyond_cc = float(regions[name].sum()) * source.voxel_cc - float(coarse[name].sum()) * grid.voxel_cc
+        volumes[name] = _with_beyond(volumes[name], near[keep], beyond_cc)
     return PlanningVoxels(grid, index, volumes, {name: distance[name][keep] for name in targets})
+
+
+def _with_beyond(volumes_cc: Volumes, distance_mm: Volumes, beyond_cc: float) -> Volumes:
+    """Return an organ's volumes in which what lies beyond the reach of the voxels counts with the furthest of them."""
+    held = volumes_cc > 0
+    if beyond_cc <= 0 or not held.any():
+        return volumes_cc
+    far = held & (distance_mm >= np.quantile(distance_mm[held], 1.0 - FURTHEST_SHARE))
+    return np.where(far, volumes_cc * (1.0 + beyond_cc / float(volumes_cc[far].sum())), volumes_cc)
 
 
 def _box_of(grid: Grid, fractions: Fractions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
