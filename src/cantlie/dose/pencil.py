@@ -13,8 +13,9 @@ from cantlie.dose.attenuation import packaged, terma
 from cantlie.dose.kernel import polyenergetic
 from cantlie.machine.beam_model import BeamModel
 
-SIGMA_MM = np.array([0.8, 2.0, 4.5, 10.0, 22.0, 48.0, 100.0])
+SIGMA_MM = np.array([0.5, 1.5, 4.0, 10.0, 25.0, 60.0, 140.0])
 """Widths of the Gaussians; the first three are mostly electrons, the others scattered photons."""
+_RESOLVED_MM = 3.0
 _DEPTHS_MM = np.concatenate([np.arange(0.0, 30.0, 2.5), np.arange(30.0, 420.1, 15.0)])
 _RADII_MM = np.concatenate([[0.0], np.geomspace(0.5, 300.0, 44)])
 
@@ -83,8 +84,13 @@ def pencil_kernel(model: BeamModel) -> PencilKernel:
 
 
 def _gaussians(per_annulus: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit amounts of the Gaussians to the dose in annuli: what lies within each radius counts most, for it is what
+    fields of that size receive; radii below what a dose grid resolves count less, and the total is kept."""
     inside = np.exp(-0.5 * (_RADII_MM[:, None] / SIGMA_MM) ** 2)
     shares = inside[:-1] - inside[1:]
-    weight = 1.0 / np.sqrt(np.maximum(per_annulus, 1e-4 * per_annulus.max()))
-    amount, _ = nnls(shares * weight[:, None], per_annulus * weight)
-    return np.asarray(amount * per_annulus.sum() / (shares.sum(axis=0) @ amount))
+    within, total = per_annulus.cumsum(), per_annulus.sum()
+    seen = np.minimum(_RADII_MM[1:] / _RESOLVED_MM, 1.0)
+    alone = 0.1 * seen * np.sqrt(total / np.maximum(per_annulus, 1e-3 * per_annulus.max()))
+    rows = [shares * alone[:, None], shares.cumsum(axis=0) * seen[:, None]]
+    amount, _ = nnls(np.vstack(rows), np.concatenate([per_annulus * alone, within * seen]))
+    return np.asarray(amount * total / (shares.sum(axis=0) @ amount))
