@@ -1,4 +1,4 @@
-"""Directions of static fields: those of the request or the protocol, or those that spare most."""
+"""Directions of static fields: those of the request or the protocol, or those whose fluence together serves best."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
 from cantlie.core.notes import Note
+from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.geometry import BeamGeometry
-from cantlie.plan.beams import (
-    choose_directions,
-    choose_gantry_deg,
-    direction_cost,
-    isocentre_mm,
-    region_points_mm,
-)
+from cantlie.plan.beam_choice import BeamChoice, choose_beams
+from cantlie.plan.beams import equispaced_deg, isocentre_mm
+from cantlie.plan.candidate_beams import beamlet_width_mm, candidate_beams
 from cantlie.plan.clearance import is_clear, obstacle_mm
+from cantlie.plan.goals import goal_of_rule, quality_terms, rules_of_protocol
+from cantlie.plan.problem import Problem
 from cantlie.plan.raster import Raster, raster_of
 from cantlie.plan.technique import Site
+from cantlie.plan.voxels import planning_voxels
 
 BODY = "BODY"
 BEAM_MARGIN_MM = 7.0
 """How far around the target's shadow beamlets are used: the penumbra needs fluence outside the target."""
-CANDIDATE_STEP_DEG = 5.0
+CANDIDATE_STEP_DEG = 10.0
 COUCH_STEP_DEG = 15.0
 COUCH_TURN_COST = 0.03
-"""What a turned couch costs beside the burden of its direction, as a share of the mean burden: the time it takes."""
-OTHER_TARGET_COST = 1.0
-BODY_COST = 2.0
-ORGAN_COST = 0.2
-OPEN_FIELD_ORGAN_COST = 1.0
-"""For fields that are not modulated: what an organ gets on the way cannot be taken back by their shapes."""
+"""What it costs to turn the couch for every beam, as a share of the objectives: the time it takes."""
+CANDIDATE_VOXELS = 4000
+LEAST_SHARE, MOST_SHARE = 0.5, 1.6
+"""Weights of fields that are not modulated, of an equal share (as in `field_weights`)."""
+LIMITS_WEIGHT = 0.1
+"""Weight of organs' limits when directions are chosen, beside that at the start of the optimisation: with the full one
+the fluence of a set of beams takes too long to come to rest."""
 
 
 def target_rasters(site: Site, geometries: Sequence[BeamGeometry], width_mm: float) -> tuple[Raster, ...]:
@@ -64,16 +65,7 @@ def static_directions(site: Site) -> list[BeamGeometry]:
     if not gantry and technique.couch_most_deg > 0:
         return _in_space(site, fields, geometry)
     if not gantry:
-        costs, candidates = direction_costs(site, geometry)
-        gantry = choose_gantry_deg(costs, candidates, fields)
-        site.notes.append(
-            Note(
-                f"gantry angles {', '.join(f'{angle:g}' for angle in gantry)} degrees were chosen to spare the other "
-                "structures; the protocol gives none",
-                target.name,
-                "info",
-            )
-        )
+        gantry = _on_the_circle(site, fields, geometry)
     couches = couch if len(couch) == len(gantry) else (0.0,) * len(gantry)
     directions = [geometry(angle, couch_deg) for angle, couch_deg in zip(gantry, couches, strict=True)]
     _check_couch(site, directions)
@@ -115,6 +107,22 @@ def _obstacle(site: Site, geometry: BeamGeometry) -> NDArray[np.float64]:
     )
 
 
+def _on_the_circle(site: Site, fields: int, geometry: Callable[[float, float], BeamGeometry]) -> tuple[float, ...]:
+    """Choose gantry angles, the couch straight."""
+    candidates = [geometry(float(angle), 0.0) for angle in np.arange(0.0, 360.0, CANDIDATE_STEP_DEG)]
+    choice = _chosen(site, fields, candidates, [0.0] * len(candidates))
+    gantry = tuple(candidates[n].gantry_deg for n in choice.chosen)
+    angles = ", ".join(f"{angle:g}" for angle in gantry)
+    site.notes.append(
+        Note(
+            f"gantry angles {angles} degrees were chosen; the protocol gives none. {_beside_equispaced(choice)}",
+            site.target.name,
+            "info",
+        )
+    )
+    return gantry
+
+
 def _in_space(site: Site, fields: int, geometry: Callable[[float, float], BeamGeometry]) -> list[BeamGeometry]:
     """Choose gantry and couch angles together, only where the head is estimated to stay clear."""
     machine = site.request.machine
@@ -122,24 +130,21 @@ def _in_space(site: Site, fields: int, geometry: Callable[[float, float], BeamGe
     low, high = max(-most, machine.couch_range_deg[0]), min(most, machine.couch_range_deg[1])
     turns = np.arange(0.0, most + 1e-6, COUCH_STEP_DEG)
     couches = sorted({float(c) for t in turns for c in (t, -t) if low - 1e-6 <= c <= high + 1e-6}, key=abs)
-    avoid, weights, sample = _burdens(site)
     obstacle = _obstacle(site, geometry(0.0, 0.0))
-    candidates, costs = [], []
+    candidates = []
     for couch in couches:
         for angle in np.arange(0.0, 360.0, CANDIDATE_STEP_DEG if couch == 0 else 2 * CANDIDATE_STEP_DEG):
             one = geometry(float(angle), float(couch % 360.0))
-            if couch != 0 and not is_clear(one, machine, obstacle):
-                continue
-            candidates.append(one)
-            costs.append(direction_cost(site.density, sample, avoid, weights, one))
-    relative = np.asarray(costs) / np.mean(costs) + np.array([COUCH_TURN_COST * (g.couch_deg != 0) for g in candidates])
-    chosen = choose_directions(relative, np.array([g.axes[2] for g in candidates]), fields)
-    directions = sorted((candidates[n] for n in chosen), key=lambda g: (abs(signed_deg(g.couch_deg)), g.gantry_deg))
+            if couch == 0 or is_clear(one, machine, obstacle):
+                candidates.append(one)
+    choice = _chosen(site, fields, candidates, [COUCH_TURN_COST * (g.couch_deg != 0) for g in candidates])
+    chosen = [candidates[n] for n in choice.chosen]
+    directions = sorted(chosen, key=lambda g: (abs(signed_deg(g.couch_deg)), g.gantry_deg))
     angles = ", ".join(f"{g.gantry_deg:g}/{g.couch_deg:g}" for g in directions)
     site.notes.append(
         Note(
-            f"gantry/couch angles {angles} degrees were chosen to spare the other structures, the couch turned by at "
-            f"most {most:g} degrees and where the head is estimated to stay clear of patient and couch",
+            f"gantry/couch angles {angles} degrees were chosen, the couch turned by at most {most:g} degrees and where "
+            f"the head is estimated to stay clear of patient and couch. {_beside_equispaced(choice)}",
             site.target.name,
             "info",
         )
@@ -147,29 +152,60 @@ def _in_space(site: Site, fields: int, geometry: Callable[[float, float], BeamGe
     return directions
 
 
-def direction_costs(
-    site: Site, geometry: Callable[[float], BeamGeometry]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how much each gantry angle of a full turn burdens what is to be spared, and the angles, shapes (n,)."""
-    avoid, weights, sample = _burdens(site)
-    candidates = np.arange(0.0, 360.0, CANDIDATE_STEP_DEG)
-    costs = [direction_cost(site.density, sample, avoid, weights, geometry(angle)) for angle in candidates]
-    return np.array(costs), candidates
+def _beside_equispaced(choice: BeamChoice) -> str:
+    if not choice.of_others:
+        return "Equispaced angles were not compared"
+    less = 100.0 * (1.0 - choice.value / min(choice.of_others))
+    if less < 0.05:
+        return "They are the best of the equispaced ones: no others were found to serve the objectives better"
+    return f"In an estimate, the objectives are {less:.0f} % lower than with the best equispaced angles"
 
 
-def _burdens(site: Site) -> tuple[dict[str, NDArray[np.float64]], dict[str, float], NDArray[np.float64]]:
-    """Return points of what is to be spared, how much each counts, and points of the target."""
+def _chosen(site: Site, fields: int, candidates: Sequence[BeamGeometry], extra: Sequence[float]) -> BeamChoice:
+    """Choose among candidates by the objectives of the plan: targets, fall-off, sparing and limits of organs."""
     request, target = site.request, site.target
-    grid = request.density.grid
-    modulated = request.protocol.technique.delivery not in ("static", "field_in_field")
-    organ_cost = ORGAN_COST if modulated else OPEN_FIELD_ORGAN_COST
-    avoid: dict[str, NDArray[np.float64]] = {}
-    weights: dict[str, float] = {}
-    for name, fractions in site.masks.items():
-        if name == target.name or not fractions.any():
-            continue
-        is_target = any(other.name == name for other in request.targets)
-        points = region_points_mm(grid, fractions, 14.0 if name == BODY else 8.0)
-        avoid[name] = points[:: max(1, len(points) // 400)]
-        weights[name] = OTHER_TARGET_COST if is_target else BODY_COST if name == BODY else organ_cost
-    return avoid, weights, site.points_mm[:: max(1, len(site.points_mm) // 3000)]
+    organs = tuple(name for name in site.masks if name not in (target.name, BODY))
+    voxels = planning_voxels(
+        request.density.grid, site.masks, body=BODY, targets=(target.name,), organs=organs, voxel_mm=None,
+        max_voxels=CANDIDATE_VOXELS,
+    )  # fmt: skip
+    goals = []
+    for rule in rules_of_protocol(request.protocol, [target]):
+        if rule.kind == "constraint" and rule.structure in organs and voxels.holds(rule.structure):
+            goal = goal_of_rule(rule, voxels, target.prescription_gy, request.settings.constraint_margin)
+            goal.objective.weight *= LIMITS_WEIGHT
+            goals.append(goal)
+    spared = [name for name in request.protocol.minimise if name in site.masks]
+    problem = Problem((target.name,), [*goals, *quality_terms([target], spared, voxels, BODY)])
+    in_target = voxels.volumes_cc[target.name]
+    whole = request.protocol.technique.delivery in ("static", "field_in_field")
+    beams = candidate_beams(
+        candidates,
+        site.density,
+        load_beam_model(request.machine.beam_model),
+        site.points_mm,
+        voxels.grid.points_mm().reshape(-1, 3)[voxels.index],
+        in_target / in_target.sum(),
+        width_mm=beamlet_width_mm(site.points_mm),
+        margin_mm=BEAM_MARGIN_MM,
+        voxel_mm=voxels.grid.spacing_mm[0],
+        extra=extra,
+        whole=whole,
+    )
+    return choose_beams(
+        beams, problem, target.prescription_gy, fields, nearest_deg=CANDIDATE_STEP_DEG,
+        others=_equispaced(candidates, fields), shares=(LEAST_SHARE, MOST_SHARE) if whole else (0.0, np.inf),
+    )  # fmt: skip
+
+
+def _equispaced(candidates: Sequence[BeamGeometry], fields: int) -> list[tuple[int, ...]]:
+    """Return the candidates nearest to equispaced angles, for every turn of them, the couch straight."""
+    straight = [n for n, one in enumerate(candidates) if one.couch_deg == 0]
+    angles = np.array([candidates[n].gantry_deg for n in straight])
+    sets = []
+    for start in np.arange(0.0, 360.0 / fields - 1e-6, CANDIDATE_STEP_DEG):
+        apart = np.abs((angles - np.array(equispaced_deg(fields, float(start)))[:, None] + 180.0) % 360.0 - 180.0)
+        nearest = {straight[int(n)] for n in apart.argmin(axis=1)}
+        if len(nearest) == fields:
+            sets.append(tuple(sorted(nearest)))
+    return sets
