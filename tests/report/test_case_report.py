@@ -17,8 +17,11 @@ from cantlie.report.case_report import CaseReport, StructureView
 from cantlie.report.document import Table
 from cantlie.report.dvh_figure import on_white
 from cantlie.report.isodose_figure import isodose_colours
+from cantlie.report.registration_pages import shift_text
+from cantlie.report.slice_drawing import Entry, merged
 from cantlie.report.slices import Slice, take
 from cantlie.report.view import view_of
+from cantlie.workflow.case_page import parameters_text
 
 
 def _fixture() -> ModuleType:
@@ -167,3 +170,20 @@ def test_no_patient_attribute_has_a_place(report: CaseReport) -> None:
     fields = set(CaseReport.__dataclass_fields__)
     assert not {name for name in fields if "name" in name or "birth" in name or "patient_id" in name}
     assert isinstance(report.created, datetime)
+
+
+def test_model_parameters_are_written_as_in_a_paper():
+    text = parameters_text({"n": 0.97, "td50_gy": 40.7111, "alpha_beta_gy": float("nan"), "alpha_per_gy": 0.3})
+    assert text == "n = 0.97, TD50 = 40.7 Gy, α = 0.3/Gy"
+
+
+def test_outlines_that_look_alike_share_a_line_of_the_legend():
+    def labels(*names):
+        return [entry.label for entry in merged([Entry(name, "#fff") for name in names])]
+
+    assert labels("GTV_1", "GTV_2", "GTV_3") == ["GTV_1 to GTV_3"]
+    assert labels("Liver of the MRI", "Met of the MRI") == ["Liver of the MRI, Met of the MRI"]
+
+
+def test_displacements_name_the_side_of_the_patient():
+    assert shift_text((6.31, -3.34, 9.6)) == "6.3 mm left, 3.3 mm anterior, 9.6 mm superior"

@@ -163,7 +163,7 @@ def dose_statistics(
 def index_rows(plans: Sequence[PlanView], course: Sequence[PlanIndices]) -> Table | None:
     """Return conformity, homogeneity and gradient per plan and for the course, or None where there are none."""
     rows: list[Row] = []
-    for label, indices in [*((plan.label, plan.indices) for plan in plans), ("course", course)]:
+    for label, indices in [*((f"plan {plan.label}", plan.indices) for plan in plans), ("course", course)]:
         rows += [
             [
                 f"{index.target}, {label}",
@@ -265,7 +265,14 @@ def promise_rows(promises: Sequence[Promise], caption: str) -> Table:
 def check_rows(checks: Sequence[CheckRow]) -> Table:
     """Return independent checks."""
     rows: list[Row] = [
-        [c.what, c.method, f"{c.value:.4g} {c.unit}".strip(), c.limit or None, verdict_cell(c.verdict), c.note or None]
+        [
+            c.what,
+            c.method,
+            f"{c.value:.2f}".rstrip("0").rstrip(".").replace("-", "−") + f" {c.unit}".rstrip(),
+            c.limit or None,
+            verdict_cell(c.verdict),
+            c.note or None,
+        ]
         for c in checks
     ]
     columns: list[Column | str] = [

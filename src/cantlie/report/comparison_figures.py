@@ -180,6 +180,7 @@ def _slice(
     text: dict[str, Any] = {"color": "white", "path_effects": _SHADOW, "transform": axes.transAxes}
     axes.text(0.02, 0.97, cut.title(), ha="left", va="top", fontsize=5.5, **text)
     axes.text(0.015, 0.5, cut.letters[0], ha="left", va="center", fontsize=7, fontweight=600, **text)
+    axes.text(0.985, 0.5, cut.letters[1], ha="right", va="center", fontsize=7, fontweight=600, **text)
 
 
 def _black(axes: Axes) -> Any:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,20 @@ from cantlie.core.files import write_bytes, write_json, write_text
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import RESEARCH_USE_ONLY, environment
 from cantlie.report import style
-from cantlie.report.document import Block, Bullets, Callout, Cell, Column, Document, Figure, Images, Section, Table
+from cantlie.report.document import (
+    Block,
+    Bullets,
+    Callout,
+    Cell,
+    Column,
+    Document,
+    Figure,
+    Heading,
+    Images,
+    Row,
+    Section,
+    Table,
+)
 from cantlie.report.html import write_html
 from cantlie.report.pdf import write_pdf
 from cantlie.study.analysis_tests import p_text
@@ -132,7 +146,7 @@ def _plain(row: DosimetryRow) -> dict[str, Any]:
     }
 
 
-def _mean_sd(summary: ArmSummary, digits: int = 2) -> str:
+def _mean_sd(summary: ArmSummary, digits: int) -> str:
     sd = "" if summary.sd is None else f" ± {summary.sd:.{digits}f}"
     return f"{summary.mean:.{digits}f}{sd}"
 
@@ -294,36 +308,28 @@ def _document(result: CohortDosimetry, picture: Figure | None) -> Document:
     )
 
 
+_FIRST = ("course", "PTV", "CTV", "GTV", "Liver")
+
+
+def _rank(structure: str) -> tuple[int, str]:
+    """Targets and the liver first, then organs by name."""
+    return next((n for n, name in enumerate(_FIRST) if structure.startswith(name)), len(_FIRST)), structure
+
+
+def _unit_and_digits(row: DosimetryRow) -> tuple[str, int]:
+    if row.unit == "1":
+        return "", 0 if row.metric.startswith("MU") else 2
+    return row.unit, 2 if row.unit == "Gy" else 1
+
+
 def _table(result: CohortDosimetry) -> Table:
     compared = len(result.arms) > 1 and result.tests > 0
     methods: list[str] = []
-    rows = []
-    for row in result.rows:
-        by_arm = {summary.arm: summary for summary in row.arms}
-        unit = "" if row.unit == "1" or f"[{row.unit}]" in row.metric else row.unit
-        line: list[object] = [row.structure, row.metric, unit or None]
-        for arm in result.arms:
-            summary = by_arm.get(arm)
-            n = None if summary is None else sum(run.arm == arm for run in result.runs)
-            note = f"n = {summary.n}" if summary is not None and summary.n != n else ""
-            line.append(None if summary is None else Cell(_mean_sd(summary), note=note))
-        if compared:
-            tests = [row.as_published, row.recommended, row.ranks]
-            for test in tests:
-                if test is not None and test.method not in methods:
-                    methods.append(test.method)
-            if len(result.arms) == 2:
-                line.append(_difference(row))
-            line += [
-                None if test is None else f"{p_text(test.p_value)} {_letter(methods, test.method)}"
-                for test in (tests if len(result.arms) == 2 else tests[:2])
-            ]
-        rows.append(line)
-    columns: list[Column | str] = [
-        Column("Structure", width=1.1),
-        Column("Metric", width=1.4),
-        Column("Unit", width=0.4),
-    ]
+    lines: list[Row] = []
+    for structure, rows in groupby(sorted(result.rows, key=lambda r: _rank(r.structure)), key=lambda r: r.structure):
+        lines.append(Heading("All plans" if structure == "course" else structure))
+        lines += [_line(row, result, compared, methods) for row in rows]
+    columns: list[Column | str] = [Column("Metric", width=1.6), Column("Unit", width=0.3)]
     columns += [Column(arm, align="right", width=1.0) for arm in result.arms]
     if compared:
         if len(result.arms) == 2:
@@ -335,16 +341,41 @@ def _table(result: CohortDosimetry) -> Table:
         if len(result.arms) == 2:
             columns.append(Column("p of ranks", align="right", width=0.7))
     letters = "; ".join(f"{_letter(methods, method)}: {method}" for method in methods)
-    note = "Mean ± standard deviation over patients. " + (f"Tests: {letters}." if letters else "")
-    return Table(columns, rows, note=note.strip(), compact=True)
+    spread = any(summary.sd is not None for row in result.rows for summary in row.arms)
+    note = "Mean ± standard deviation over patients. " if spread else "One patient in each arm. "
+    return Table(columns, lines, note=(note + (f"Tests: {letters}." if letters else "")).strip(), compact=True)
+
+
+def _line(row: DosimetryRow, result: CohortDosimetry, compared: bool, methods: list[str]) -> list[object]:
+    """Return a metric in all arms; ``methods`` grows by the tests that it brings."""
+    by_arm = {summary.arm: summary for summary in row.arms}
+    unit, digits = _unit_and_digits(row)
+    line: list[object] = [row.metric.replace(f"[{row.unit}]", ""), unit]
+    for arm in result.arms:
+        summary = by_arm.get(arm)
+        n = None if summary is None else sum(run.arm == arm for run in result.runs)
+        note = f"n = {summary.n}" if summary is not None and summary.n != n else ""
+        line.append(None if summary is None else Cell(_mean_sd(summary, digits), note=note))
+    if compared:
+        tests = [row.as_published, row.recommended, row.ranks]
+        for test in tests:
+            if test is not None and test.method not in methods:
+                methods.append(test.method)
+        if len(result.arms) == 2:
+            line.append(_difference(row, digits))
+        line += [
+            None if test is None else f"{p_text(test.p_value)} {_letter(methods, test.method)}"
+            for test in (tests if len(result.arms) == 2 else tests[:2])
+        ]
+    return line
 
 
 def _letter(methods: Sequence[str], method: str) -> str:
     return chr(ord("a") + methods.index(method) % 26)
 
 
-def _difference(row: DosimetryRow) -> Cell | str | None:
+def _difference(row: DosimetryRow, digits: int) -> Cell | str | None:
     if row.difference is None or row.interval is None:
         return Cell(None, note=row.reason) if row.reason else None
     low, high = row.interval
-    return f"{row.difference:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+    return f"{row.difference:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})".replace("-", "−")

@@ -88,6 +88,6 @@ def image_pair_figure(
             Entry(label, colour, 0.8, (0, (2, 1.2)))
             for (_, _, label), colour in zip(before.isodoses, colours, strict=False)
         ]
-        groups = [("Outlines and isodoses", [*merged(outlines.values()), *lines])]
+        groups = [("Outlines and isodoses" if lines else "Outlines", [*merged(outlines.values()), *lines])]
         legend(below, groups, window, note, _LEGEND_IN)
     return figure

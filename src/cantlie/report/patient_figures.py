@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cantlie.core.errors import InputError
-from cantlie.core.files import read_text
 from cantlie.report.document import Block, Cell, Column, Figure, Section, Table, Tone
+from cantlie.study.dosimetry_runs import json_of_run
 
 _CAPTIONS = {
     "targets": "Delineation: targets and organs at risk on the planning CT.",
@@ -36,7 +35,7 @@ def patient_section(number: int, run: Path) -> Section:
     InputError
         If the folder holds no finished run with figures.
     """
-    record, results = _json(run / "run.json"), _json(run / "results.json")
+    record, results = json_of_run(run / "run.json"), json_of_run(run / "results.json")
     if record.get("status") != "done":
         raise InputError("the run is not finished", where=run.name, remedy="finish `cantlie plan` first")
     blocks: list[Block] = []
@@ -70,13 +69,3 @@ def _limits(rows: list[Mapping[str, Any]]) -> Table:
         caption="Dose constraints of the protocol in this patient",
         compact=True,
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_text(path, "result of a run"))
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError("the file is damaged", where=f"{path.parent.name}/{path.name}", remedy="run the case again")
-    return found

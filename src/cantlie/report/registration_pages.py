@@ -8,11 +8,19 @@ from typing import Any
 from cantlie.core.volume import Volume
 from cantlie.report.case_report import StructureView
 from cantlie.report.checkerboard_figure import checkerboard_figure, grey_scaled
-from cantlie.report.document import Block, Column, Figure, KeyValue, Section, Table
+from cantlie.report.document import Block, Column, Figure, KeyValue, Section, Table, text_of
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
 from cantlie.report.view import view_of
 
 CT_WINDOW = (50.0, 400.0)
+
+
+def shift_text(shift_mm: Sequence[float]) -> str:
+    """Write a displacement (x, y, z) in LPS mm with the directions of the patient."""
+    sides = (("left", "right"), ("posterior", "anterior"), ("superior", "inferior"))
+    return ", ".join(
+        f"{abs(v):.1f} mm {plus if v >= 0 else minus}" for v, (plus, minus) in zip(shift_mm, sides, strict=True)
+    )
 
 
 def registration_section(
@@ -42,22 +50,22 @@ def registration_section(
     rows: list[tuple[str, object]] = [("Registered by", facts["origin"])]
     agreement = facts.get("correlation")
     if agreement:
-        rows += [("Correlation before", agreement["before"]), ("after the rigid step", agreement["rigid"]),
-                 ("at the end", agreement["after"])]  # fmt: skip
+        stages = ("before", "before"), ("after the rigid step", "rigid"), ("at the end", "after")
+        rows.append(
+            ("Correlation of grey values", ", ".join(f"{text_of(agreement[key], 2)} {when}" for when, key in stages))
+        )
     if "rotation_deg" in facts:
-        rows.append(("Rotation / °", ", ".join(f"{a:.1f}" for a in facts["rotation_deg"])))
-        rows.append(("Shift of the rigid step / mm", ", ".join(f"{a:.1f}" for a in facts["translation_mm"])))
+        rows.append(("Rotation about x, y, z", ", ".join(f"{text_of(a, 1)}°" for a in facts["rotation_deg"])))
+        rows.append(("The other image lies", shift_text(facts["translation_mm"])))
     if "target_registration_error_mm" in facts:
         found = facts["target_registration_error_mm"]
-        errors = (
-            f"{found['mean']:.1f} mean, {found['percentile_95']:.1f} 95th percentile ({found['landmarks']} landmarks)"
-        )
-        rows.append(("Target registration error / mm", errors))
+        errors = f"{found['mean']:.1f} mm mean, {found['percentile_95']:.1f} mm 95th percentile"
+        rows.append((f"Target registration error ({found['landmarks']} landmarks)", errors))
     rows += [
-        ("Largest displacement / mm", facts["largest_displacement_mm"]),
-        ("Voxels that fold", facts["jacobian"]["folded_fraction"]),
+        ("Largest displacement", f"{facts['largest_displacement_mm']:.1f} mm"),
+        ("Voxels that fold", f"{text_of(100 * facts['jacobian']['folded_fraction'], 2)} %"),
         ("Jacobian, 1st to 99th percentile", "{percentile_1:.2f} to {percentile_99:.2f}".format(**facts["jacobian"])),
-        ("Standard error taken for the dose / mm", facts["uncertainty_mm"]),
+        ("Standard error taken for the dose", f"{facts['uncertainty_mm']:.1f} mm"),
     ]
     body = [view for view in drawn if view.role == "body"]
     shown = [view for view in drawn if view.role != "body"]

@@ -33,13 +33,18 @@ class Entry:
 
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:
-    """Write neighbours that look alike as one line: GTV_1 to GTV_6."""
+    """Write neighbours that look alike as one line: ``GTV_1 to GTV_6``, or ``Liver, Spleen``."""
     merged: list[Entry] = []
     for _, group in groupby(entries, key=lambda entry: (entry.colour, entry.width, entry.dash)):
         alike = list(group)
-        label = alike[0].label if len(alike) == 1 else f"{alike[0].label} to {alike[-1].label}"
-        merged.append(replace(alike[0], label=label))
+        merged.append(replace(alike[0], label=_joined([entry.label for entry in alike])))
     return merged
+
+
+def _joined(labels: Sequence[str]) -> str:
+    stems = {label.rstrip("0123456789") for label in labels}
+    numbered = len(stems) == 1 and all(label not in stems for label in labels)
+    return f"{labels[0]} to {labels[-1]}" if numbered and len(labels) > 2 else ", ".join(labels)
 
 
 def background(axes: Axes, ct: Volume, view: View, cut: Slice, window: tuple[float, float]) -> None:

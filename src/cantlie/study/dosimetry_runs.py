@@ -117,7 +117,7 @@ def read_run(folder: Path, wanted: Sequence[WantedMetric] = ()) -> DosimetryRun:
     CohortError
         If the run is not finished, damaged, or lacks a structure that is asked for.
     """
-    results, record = _json(folder / "results.json"), _json(folder / "run.json")
+    results, record = json_of_run(folder / "results.json"), json_of_run(folder / "run.json")
     if record.get("status") != "done":
         raise CohortError(
             f"the run is not finished ({record.get('status', 'unknown')})", where=folder.name, remedy="finish it first"
@@ -186,11 +186,20 @@ def _folders(path: Path) -> list[Path]:
 def _is_run(path: Path) -> bool:
     if not (path / "results.json").is_file() or not (path / "run.json").is_file():
         return False
-    results = _json(path / "results.json")
+    results = json_of_run(path / "results.json")
     return "metrics" in results and "protocol" in results
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of_run(path: Path) -> dict[str, Any]:
+    """Read results.json or run.json of a run.
+
+    Raises
+    ------
+    CohortError
+        If it is not a JSON object.
+    InputError
+        If it cannot be read.
+    """
     try:
         found = json.loads(read_text(path, "result of a run"))
     except json.JSONDecodeError:
@@ -249,13 +258,13 @@ def _biology(results: Mapping[str, Any]) -> dict[Key, float]:
         for key, value in means.items():
             if key.startswith("mean_eqd2_alpha_beta_") and "repair" not in key:
                 alpha_beta = key.removeprefix("mean_eqd2_alpha_beta_").removesuffix("_gy")
-                values[name, f"mean EQD2 (alpha/beta {alpha_beta} Gy)", "Gy"] = float(value)
+                values[name, f"mean EQD2 (α/β {alpha_beta} Gy)", "Gy"] = float(value)
     for name, row in (results.get("eqd2") or {}).items():
-        label = f"mean EQD2 (alpha/beta {row['alpha_beta_gy']:g} Gy)"
+        label = f"mean EQD2 (α/β {row['alpha_beta_gy']:g} Gy)"
         values[name, label, "Gy"] = float(row["Dmean_eqd2_gy"])
     for row in found.get("ntcp", ()):
         if row["value"] is not None:
-            values["Liver-GTV", f"NTCP {row['model']}", "%"] = 100.0 * float(row["value"])
+            values["Liver-GTV", f"NTCP {row.get('name', row['model'])}", "%"] = 100.0 * float(row["value"])
     return values
 
 

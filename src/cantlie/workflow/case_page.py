@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
     outlines = outline_points(planned.targets.regions, name)
     found = complexity(one.plan, planned.machine)
     return PlanView(
-        label=one.plan.label,
+        label=name if [o.target.name for o in planned.planning.plans].count(name) == 1 else one.plan.label,
         target=name,
         dose=one.dose,
         prescription_gy=one.target.prescription_gy,
@@ -318,13 +319,28 @@ def _biology_note(course: CourseResult) -> str:
     )
 
 
+_SYMBOLS = {"td50": "TD50", "alpha_beta": "α/β", "alpha": "α", "beta": "β", "gamma50": "γ50", "d50": "D50"}
+_UNITS = {"gy": "Gy", "cc": "cc", "h": "h", "percent": "%", "days": "days"}
+
+
+def parameters_text(parameters: Mapping[str, float]) -> str:
+    """Write parameters of a model as in a paper, those without a value left out: n = 0.97, TD50 = 40.7 Gy."""
+    parts = []
+    for name, value in parameters.items():
+        stem, _, ending = name.rpartition("_")
+        unit = f"/{_UNITS[ending]}" if stem.endswith("_per") else f" {_UNITS[ending]}" if ending in _UNITS else ""
+        symbol = stem.removesuffix("_per") if unit else name
+        if not math.isnan(value):
+            parts.append(f"{_SYMBOLS.get(symbol, symbol.replace('_', ' '))} = {value:.3g}{unit}")
+    return ", ".join(parts)
+
+
 def risk_rows(risks: Sequence[Estimate]) -> list[NtcpRow]:
     """Return risks as rows of a report."""
     return [
         NtcpRow(
             endpoint=risk.model.endpoint,
-            model=f"{risk.model.name}: "
-            + ", ".join(f"{name} = {value:g}" for name, value in risk.model.parameters.items()),
+            model=f"{risk.model.name}: {parameters_text(risk.model.parameters)}",
             value=risk.value,
             lower=risk.low,
             upper=risk.high,

@@ -133,6 +133,7 @@ def risks_of(risks: Sequence[Estimate]) -> list[dict[str, Any]]:
     return [
         {
             "model": risk.model.id,
+            "name": risk.model.name,
             "endpoint": risk.model.endpoint,
             "value": risk.value,
             "low": risk.low,
