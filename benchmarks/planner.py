@@ -132,7 +132,7 @@ def optimise(folder: Path, case: str) -> dict[str, float]:
             at_bar = time.process_time() - began
 
     wall = time.perf_counter()
-    found = minimise_on_matrix(matrix, objectives_of(case, voxels), start, rounds=8, iterations=75, watch=watch)
+    found = minimise_on_matrix(matrix, objectives_of(case, voxels), start, rounds=12, iterations=60, watch=watch)
     return {
         "objective": found.value,
         "cpu_s": time.process_time() - began,
