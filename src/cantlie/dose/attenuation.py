@@ -26,8 +26,8 @@ _WATER_TOLERANCE = 5e-4
 
 @lru_cache
 def packaged(name: str) -> NDArray[np.float64]:
-    """Return a packaged array: energies, attenuation coefficients, point kernels of water (EGSnrc, see docs)."""
-    path = resources.files("cantlie.dose") / "data" / "water_6mv_egsnrc.npz"
+    """Return a packaged array: energies, attenuation coefficients, point kernels of water (Monte Carlo, see docs)."""
+    path = resources.files("cantlie.dose") / "data" / "water_kernels.npz"
     with path.open("rb") as stream, np.load(stream) as archive:
         values = np.asarray(archive[name], dtype=np.float64)
     values.setflags(write=False)

@@ -17,8 +17,12 @@ from cantlie.dose.rays import Fan, fan
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry
 
+# How far electrons are followed from the open beam, in water and in lung, for photons of up to 6.5 MeV; for higher ones
+# further, by a power of the energy: they scatter less, but not in proportion to their range.
 _ELECTRON_MARGIN_MM = 18.0
 _LUNG_MARGIN_MM = 60.0
+_MARGIN_ENERGY_MEV = 6.5
+_MARGIN_POWER = 0.7
 _SOFTENING_STEP_MM = 5.0
 
 
@@ -44,6 +48,8 @@ class BeamMap:
         Relative attenuation against the distance off axis, shape (1, m); (1, 1) if there is none.
     contamination_mm
         Depth over which contaminating electrons fade; 0 if there are none.
+    margin_mm
+        How far from the open part of the map electrons are followed, in water and in lung.
     """
 
     geometry: BeamGeometry
@@ -55,6 +61,7 @@ class BeamMap:
     table: NDArray[np.float64]
     softening: NDArray[np.float64]
     contamination_mm: float
+    margin_mm: tuple[float, float]
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -72,7 +79,7 @@ class BeamMap:
         return (
             frame, self.geometry.sad_mm, integral, *self.edge_mm, self.pixel_mm, reach_mm, depth, *self.rays.first_mm,
             self.rays.pitch_mm, self.rays.start_mm, self.rays.step_mm, table, DEPTH_STEP_MM, softening,
-            _SOFTENING_STEP_MM, self.contamination_mm, _ELECTRON_MARGIN_MM, _LUNG_MARGIN_MM,
+            _SOFTENING_STEP_MM, self.contamination_mm, *self.margin_mm,
         )  # fmt: skip
 
 
@@ -112,4 +119,12 @@ def beam_map(grid: Grid, field: Field, model: BeamModel) -> BeamMap | None:
         np.stack([table.gy_per_fluence, table.hardening]),
         softening,
         model.electron_contamination_depth_mm if model.electron_contamination > 0 else 0.0,
+        electron_margins_mm(model),
     )
+
+
+def electron_margins_mm(model: BeamModel) -> tuple[float, float]:
+    """Return how far from the open beam electrons are followed, in water and in lung (mm)."""
+    energies, share = model.photons()
+    further = max(1.0, float(energies[share > 0].max()) / _MARGIN_ENERGY_MEV) ** _MARGIN_POWER
+    return _ELECTRON_MARGIN_MM * further, _LUNG_MARGIN_MM * further

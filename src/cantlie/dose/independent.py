@@ -140,15 +140,15 @@ def independent_dose(
         )  # fmt: skip
         x, y, axial = field.geometry.project(points)
         distance = np.linalg.norm(points - source, axis=1)
-        total += _dose_of_field(field, model, x, y, axial, distance, depth, field.geometry.sad_mm)
-    return total * to_medium * _scale(model)
+        sad = field.geometry.sad_mm
+        total += _scale(model, sad) * _dose_of_field(field, model, x, y, axial, distance, depth, sad)
+    return total * to_medium
 
 
 @lru_cache(maxsize=8)
-def _scale(model: BeamModel) -> float:
+def _scale(model: BeamModel, sad: float) -> float:
     """Return the fluence of a monitor unit by this algorithm's own dose at the calibration point."""
     calibration = model.calibration
-    sad = 1000.0
     half = 0.5 * calibration.field_mm
     pixels = pixel_centres(-half - 60.0, half + 60.0, 2.0)
     fluence = aperture_fluence(Aperture((-half, half), (-half, half)), 1.0, None, model, pixels, pixels, sad)

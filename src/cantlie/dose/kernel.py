@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,10 @@ FURTHER_SHARE = (0.42, 0.65, 0.65)
 FURTHER_COSINE = (0.3, -0.2, 0.0)
 FURTHER_RATE_PER_MM = 0.008
 _FURTHER_CONES = 64
+
+_ELECTRON_RATES_PER_MM = (0.02, 6.0)
+_SCATTER_RATES_PER_MM = (0.001, 0.3)
+Fit = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +98,8 @@ def cones(model: BeamModel) -> tuple[Cones, Cones]:
     """Return the cones of primary energy and of first scatter for a beam model's spectrum."""
     surface, middle, deep = (polyenergetic(model, depth) for depth in (0.0, 100.0, 200.0))
     return (
-        _collapse(surface[0], middle[0], deep[0], *PRIMARY_RINGS, rates_per_mm=(0.05, 6.0)),
-        _collapse(surface[1], middle[1], deep[1], *SCATTER_RINGS, rates_per_mm=(0.001, 0.3)),
+        _collapse(surface[0], middle[0], deep[0], *PRIMARY_RINGS, fit=_by_reach),
+        _collapse(surface[1], middle[1], deep[1], *SCATTER_RINGS, fit=_by_shells),
     )
 
 
@@ -147,7 +152,7 @@ def _collapse(
     deep: NDArray[np.float64],
     edges_deg: tuple[float, ...],
     counts: tuple[int, ...],
-    rates_per_mm: tuple[float, float],
+    fit: Fit,
 ) -> Cones:
     theta_edges = packaged("theta_edges_deg")
     theta = np.radians(0.5 * (theta_edges[1:] + theta_edges[:-1]))
@@ -158,7 +163,7 @@ def _collapse(
         radial = [kernel[inside].sum(axis=0) for kernel in (surface, middle, deep)]
         energy = middle[inside].sum(axis=1)
         angle = float((energy * theta[inside]).sum() / energy.sum())
-        rate, (_, near, far) = _exponentials(radial[1], (radial[1], radial[0], radial[2]), rates_per_mm)
+        rate, near, far = fit(*radial)
         tilt = _tilt(middle.sum(axis=1), edges_deg[ring], edges_deg[ring + 1])
         for n in range(count):
             polar.append(angle)
@@ -184,30 +189,60 @@ def _tilt(energy: NDArray[np.float64], low_deg: float, high_deg: float) -> float
     return float(change / np.trapezoid(k * np.sin(theta), theta))
 
 
-def _exponentials(
-    shape: NDArray[np.float64], kernels: tuple[NDArray[np.float64], ...], limits_per_mm: tuple[float, float]
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Fit the energy per radial shell by two exponentials: rates from ``shape``, shares for each kernel.
+def _by_shells(
+    surface: NDArray[np.float64], middle: NDArray[np.float64], deep: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the energy per radial shell by two exponentials: their rates, and their shares at the surface and deep.
 
-    Every pair of rates on a logarithmic lattice is tried, the shares being a linear least-squares problem, weighted as
-    counts are (by the inverse square root of the energy), and the total energy is kept exactly.
+    Rates are those of the middle depth. Every pair on a logarithmic lattice is tried, the shares being a linear
+    least-squares problem, weighted as counts are (by the inverse square root of the energy). The total energy is kept.
     """
     edges = packaged("r_edges_mm")
-    lattice = np.geomspace(*limits_per_mm, 60)
+    lattice = np.geomspace(*_SCATTER_RATES_PER_MM, 60)
     basis = np.exp(-np.outer(lattice, edges[:-1])) - np.exp(-np.outer(lattice, edges[1:]))
-    weight = 1.0 / np.sqrt(np.maximum(shape, 1e-5 * shape.max()))
+    weight = 1.0 / np.sqrt(np.maximum(middle, 1e-5 * middle.max()))
     best = (np.inf, 0, 1)
     for i in range(lattice.size):
         for j in range(i + 2, lattice.size):
-            error = _shares(basis[[i, j]], shape, weight)[1]
+            error = _shares(basis[[i, j]], middle, weight)[1]
             if error < best[0]:
                 best = (error, i, j)
     pair = basis[[best[1], best[2]]]
-    shares = []
-    for kernel in kernels:
-        share, _ = _shares(pair, kernel, weight)
-        shares.append(share * kernel.sum() / (share @ pair.sum(axis=1)))
-    return lattice[[best[1], best[2]]], shares
+    near, far = (
+        share * kernel.sum() / (share @ pair.sum(axis=1))
+        for kernel in (surface, deep)
+        for share, _ in (_shares(pair, kernel, weight),)
+    )
+    return lattice[[best[1], best[2]]], near, far
+
+
+def _by_reach(
+    surface: NDArray[np.float64], middle: NDArray[np.float64], deep: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the energy within each radius by two exponentials: their rates, and their shares at the surface and deep.
+
+    What electrons deposit within a distance makes the build-up and the penumbra, and it is this that must be right; it
+    rises more slowly than an exponential allows at first, so that the share of the faster one may be negative. That of
+    the slower one is not, or far away energy would be taken back. The total energy is kept.
+    """
+    lattice = np.geomspace(*_ELECTRON_RATES_PER_MM, 60)
+    reach = 1.0 - np.exp(-np.outer(lattice, packaged("r_edges_mm")[1:]))
+    i, j = np.triu_indices(lattice.size, 1)
+    difference = reach[i] - reach[j]
+
+    def share(kernel: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        wanted = kernel.cumsum() / kernel.sum() - reach[j]
+        first = (wanted * difference).sum(axis=1) / (difference**2).sum(axis=1)
+        return first, ((wanted - first[:, None] * difference) ** 2).sum(axis=1)
+
+    first, error = share(middle)
+    best = int(np.argmin(np.where(first >= 0.0, error, np.inf)))
+    near, far = (
+        np.array([slow, 1.0 - slow]) * kernel.sum()
+        for kernel in (surface, deep)
+        for slow in (max(float(share(kernel)[0][best]), 0.0),)
+    )
+    return lattice[[i[best], j[best]]], near, far
 
 
 def _shares(
