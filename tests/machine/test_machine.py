@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from cantlie.core.errors import MachineError
 from cantlie.machine.aperture import Aperture
-from cantlie.machine.machine import list_machines, load_machine, parse_machine
+from cantlie.machine.beam_model_file import beam_of, load_beam_model
+from cantlie.machine.machine import list_machines, load_machine, machine_at_energy, parse_machine
 from cantlie.machine.mlc import pairs_in_jaws
 
 MLCI = (resources.files("cantlie.machine") / "data" / "generic-6mv-mlci.toml").read_text()
@@ -25,17 +27,71 @@ def test_every_built_in_machine_can_be_loaded(machine_id: str) -> None:
 def test_leaf_pairs_of_the_built_in_machines() -> None:
     widths = {}
     for machine_id in list_machines():
-        mlc = load_machine(machine_id).mlc
+        machine = load_machine(machine_id)
+        mlc = machine.mlc
         widths[machine_id] = None if mlc is None else tuple(np.unique(mlc.leaf_widths_mm, return_counts=True)[1])
         if mlc is not None:
             np.testing.assert_allclose(mlc.leaf_boundaries_mm, -mlc.leaf_boundaries_mm[::-1])
-            assert np.ptp(mlc.leaf_boundaries_mm) == 400
+            assert np.ptp(mlc.leaf_boundaries_mm) == (350 if machine.cobalt else 400)
+    linacs = {f"generic-{energy}mv-": energy for energy in (6, 8, 10, 15)}
     assert widths == {
-        "generic-6mv-mlci": (40,),
-        "generic-6mv-120": (40, 20),
-        "generic-6mv-160": (80,),
+        **{f"{name}mlci": (40,) for name in linacs},
+        **{f"{name}120": (40, 20) for name in linacs},
+        **{f"{name}160": (80,) for name in linacs},
+        "generic-co60": None,
+        "generic-co60-mlc": (35,),
         "reference-6mv-point": None,
     }
+
+
+@pytest.mark.parametrize("collimator", ["mlci", "120", "160"])
+def test_a_linac_is_the_same_at_its_other_energies(collimator: str) -> None:
+    six = load_machine(f"generic-6mv-{collimator}")
+    for energy in (6.0, 8.0, 10.0, 15.0):
+        other = machine_at_energy(six, energy)
+        assert other is not None
+        assert (other.id, other.energy_mv) == (f"generic-{energy:.0f}mv-{collimator}", energy)
+        assert other.mlc is not None and six.mlc is not None
+        np.testing.assert_array_equal(other.mlc.leaf_boundaries_mm, six.mlc.leaf_boundaries_mm)
+        assert (other.name, other.jaw_x, other.max_dose_rate_mu_min) == (six.name, six.jaw_x, six.max_dose_rate_mu_min)
+        back = machine_at_energy(other, 6.0)
+        assert back is not None and back.id == six.id
+    assert machine_at_energy(six, 18.0) is None
+    assert machine_at_energy(load_machine("generic-co60"), 6.0) is None
+
+
+def test_a_file_may_be_like_a_built_in_machine_and_name_energies_of_its_own(tmp_path: Path) -> None:
+    low, high = tmp_path / "low.toml", tmp_path / "high.toml"
+    low.write_text('like = "generic-6mv-120"\nid = "low"\nother_energies = ["high.toml"]\n[mlc]\ntransmission = 0.02\n')
+    high.write_text(MLCI.replace("energy_mv = 6.0", "energy_mv = 10.0"))
+    machine = load_machine(low)
+    assert machine.mlc is not None
+    assert (machine.id, machine.energy_mv, machine.mlc.transmission, machine.mlc.axis) == ("low", 6.0, 0.02, "X")
+    other = machine_at_energy(machine, 10.0)
+    assert other is not None and other.energy_mv == 10.0
+    low.write_text('like = "generic-8mv-120"\n')
+    with pytest.raises(MachineError, match="itself like another"):
+        load_machine(low)
+    low.write_text('like = "linac"\n')
+    with pytest.raises(MachineError, match=r"like names no built-in machine") as caught:
+        load_machine(low)
+    assert caught.value.where == f"{low}, line 1"
+
+
+def test_a_cobalt_source_decays() -> None:
+    machine = load_machine("generic-co60")
+    assert machine.cobalt is not None
+    assert (machine.dosimeter_unit, machine.meterset_unit) == ("MINUTE", "min")
+    first = machine.cobalt.reference_date
+    rate = beam_of(machine).calibration.gy_per_mu
+    assert rate == load_beam_model("generic-co60").calibration.gy_per_mu
+    later = machine.on(first + timedelta(days=1925.2))
+    assert beam_of(later).calibration.gy_per_mu == pytest.approx(rate / 2, rel=1e-3)
+    month = machine.on(first + timedelta(days=30))
+    assert beam_of(month).calibration.gy_per_mu == pytest.approx(0.9893 * rate, rel=2e-4)  # about 1.1 % in a month
+    assert len({machine.sha256, later.sha256, month.sha256}) == 3
+    linac = load_machine("generic-6mv-mlci")
+    assert linac.on(first) is linac and linac.dosimeter_unit == "MU"
 
 
 def open_field(half_mm: float = 50.0) -> Aperture:
@@ -112,6 +168,7 @@ def test_pairs_in_jaws() -> None:
         ('axis = "X"', 'axis = "Z"', "axis", "must be 'X' or 'Y'"),
         ("[[40, 10.0]]", "[[40, -1]]", "leaf_widths", "no possible width"),
         ("arcs = true", "arcs = true\nwings = 2", "wings", "is not a value of a machine"),
+        ("[jaw_x]", "[cobalt]\nreference_date = 2026\n[jaw_x]", "reference_date", "must be a date"),
         ("couch_range_deg = [-90.0, 90.0]", "couch_range_deg = [90, -90]", "couch_range", "in order"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,8 +27,14 @@ def dose(
     case: CaseArgument,
     plan: Annotated[Path, typer.Option("--plan", metavar="RP.dcm", help="The RTPLAN to calculate.")],
     machine: Annotated[
-        str, typer.Option("--machine", metavar="ID|FILE", help="Machine whose beam model is used.")
-    ] = "generic-6mv-mlci",
+        str | None,
+        typer.Option(
+            "--machine",
+            metavar="ID|FILE",
+            help="Machine whose beam model is used, at the energy of each beam where it has it; "
+            "else generic-6mv-mlci, or generic-co60 for a plan in minutes.",
+        ),
+    ] = None,
     out: OutOption = None,
     density_curve: DensityOption = None,
     aliases: AliasOption = None,
@@ -38,6 +45,10 @@ def dose(
     dose_to: Annotated[
         Literal["medium", "water"], typer.Option("--dose-to", help="Dose to the local medium or to water.")
     ] = "medium",
+    treatment_date: Annotated[
+        datetime | None,
+        typer.Option("--treatment-date", formats=["%Y-%m-%d"], help="Day that a cobalt machine's timer was set for."),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -56,6 +67,7 @@ def dose(
         patient=patient,
         grid_mm=grid_mm,
         dose_to=dose_to,
+        treatment_date=treatment_date.date() if treatment_date else None,
         device=device,
     )
     with progress_shown("Cantlie dose", quiet=as_json) as progress:

@@ -22,6 +22,7 @@ _SAD_MM = (500.0, 1500.0)
 _ENERGY_MV = (1.0, 50.0)
 _MOST_MU = 1e5
 _WEIGHT_SHARE = 1e-3
+_DOSIMETER_UNITS = ("MU", "MINUTE")
 _JAWS = {"X": "x", "ASYMX": "x", "Y": "y", "ASYMY": "y"}
 _ACCESSORIES = (
     ("NumberOfWedges", "WedgeSequence", "a wedge"),
@@ -42,7 +43,8 @@ class BeamFile:
     """A beam as read, with what belongs to its machine.
 
     ``leaf_boundaries_mm`` is None for a beam without leaves; ``energy_mv`` is 0 and ``ssd_mm`` (from the source to the
-    skin at the first control point) None where the file does not say them.
+    skin at the first control point) None where the file does not say them. ``dosimeter_unit`` is ``MU``, or ``MINUTE``
+    where a timer ends the beam.
     """
 
     beam: TreatmentBeam
@@ -51,6 +53,7 @@ class BeamFile:
     energy_mv: float
     fluence_mode: str
     ssd_mm: float | None
+    dosimeter_unit: str
 
 
 def read_beam(one: Dataset, where: str, patient_position: str, meterset: float, notes: list[Note]) -> BeamFile:
@@ -66,7 +69,13 @@ def read_beam(one: Dataset, where: str, patient_position: str, meterset: float, 
     beam = reader.beam(integer(one, "BeamNumber", where), meterset)
     ssd_mm = number(items(one, "ControlPointSequence")[0], "SourceToSurfaceDistance", where, 0.0)
     return BeamFile(
-        beam, reader.leaf_boundaries_mm, reader.mlc_axis, reader.energy_mv, _fluence_mode(one), ssd_mm or None
+        beam,
+        reader.leaf_boundaries_mm,
+        reader.mlc_axis,
+        reader.energy_mv,
+        _fluence_mode(one),
+        ssd_mm or None,
+        text(one, "PrimaryDosimeterUnit", "MU").upper(),
     )
 
 
@@ -84,8 +93,10 @@ def _refuse_what_is_not_modelled(one: Dataset, where: str, notes: list[Note]) ->
     if is_missing(one, "RadiationType"):
         notes.append(Note("the plan does not say what the beam consists of; photons were taken", where.split(", ")[-1]))
     unit = text(one, "PrimaryDosimeterUnit", "MU").upper()
-    if unit != "MU":
-        raise DicomError(f"the beam is metered in {unit}, not MU", where=where, remedy="give a plan in monitor units")
+    if unit not in _DOSIMETER_UNITS:
+        raise DicomError(
+            f"the beam is metered in {unit}, not MU", where=where, remedy="give a plan in monitor units or minutes"
+        )
     for count_keyword, sequence_keyword, name in _ACCESSORIES:
         count = integer(one, count_keyword, where, 0) if count_keyword else 0
         if count > 0 or items(one, sequence_keyword):

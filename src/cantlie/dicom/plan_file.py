@@ -77,6 +77,10 @@ class PlanFile:
         Nominal beam energy by beam number; 0 where the plan does not say it.
     fluence_mode
         ``STANDARD``, or the identifier of another mode such as flattening filter free, by beam number.
+    dosimeter_unit
+        What the meterset of all beams counts: ``MU``, or ``MINUTE`` of the timer of a cobalt machine.
+    plan_date
+        Date of the plan as DICOM writes it; empty where it has none.
     statements
         What the plan itself says about skin distance and dose, by beam number.
     """
@@ -92,6 +96,8 @@ class PlanFile:
     dose_uids: tuple[str, ...] = ()
     frame_of_reference_uid: str = ""
     patient_id: str = ""
+    dosimeter_unit: str = "MU"
+    plan_date: str = ""
     intent: str = ""
     approval: str = ""
     notes: tuple[Note, ...] = ()
@@ -185,6 +191,9 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         )
     if not beams:
         raise DicomError("the plan has no treatment beam with monitor units", where=where, remedy="export it with MU")
+    units = {one.dosimeter_unit for one in beams.values()}
+    if len(units) > 1:
+        raise DicomError("some beams count MU, others MINUTE", where=where, remedy="give one plan for each machine")
     if len(machines) > 1:
         raise DicomError("the beams of the plan are for different machines", where=where, remedy="give one machine")
     used = [setups.get(n, PatientSetup("")) for n in sorted(used_setups)]
@@ -222,6 +231,8 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         dose_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedDoseSequence")),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
         patient_id=text(dataset, "PatientID"),
+        dosimeter_unit=next(iter(units)),
+        plan_date=text(dataset, "RTPlanDate"),
         intent=text(dataset, "PlanIntent"),
         approval=text(dataset, "ApprovalStatus"),
         notes=tuple(notes),

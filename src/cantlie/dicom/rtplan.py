@@ -67,7 +67,8 @@ def write_rtplan(
     plan
         Beams with monitor units per fraction.
     machine
-        Its name, energy, dose rate and leaf boundaries go into the file.
+        Its name, energy, dose rate and leaf boundaries go into the file. The meterset of a cobalt machine is minutes
+        of its timer, and the date of the plan the day that they hold for.
     structure_set_uid
         SOP instance UID of the RTSTRUCT that the plan refers to.
     path
@@ -100,6 +101,9 @@ def write_rtplan(
     dataset.RTPlanName = short(plan.label, 64)
     dataset.RTPlanDescription = RESEARCH_USE_ONLY
     dataset.RTPlanDate, dataset.RTPlanTime = date_and_time(case, created)
+    if machine.cobalt is not None and machine.cobalt.treatment_date is not None:  # the day that the timer holds for
+        dataset.RTPlanDate = machine.cobalt.treatment_date.strftime("%Y%m%d")
+        dataset.RTPlanDescription = f"{RESEARCH_USE_ONLY} Timer for the source on {machine.cobalt.treatment_date}."
     dataset.PlanIntent = "RESEARCH"
     dataset.RTPlanGeometry = "PATIENT"
     dose_reference = item(
@@ -194,7 +198,7 @@ def _beam(beam: TreatmentBeam, machine: Machine) -> Dataset:
     dataset = item(
         Manufacturer="Cantlie",
         TreatmentMachineName=short(machine.name, 16),
-        PrimaryDosimeterUnit="MU",
+        PrimaryDosimeterUnit=machine.dosimeter_unit,
         SourceAxisDistance=decimal_string(first.geometry.sad_mm),
         BeamLimitingDeviceSequence=sequence(*devices),
         BeamNumber=beam.number,
@@ -249,7 +253,7 @@ def _first_point(beam: TreatmentBeam, machine: Machine, mlc_type: str) -> Datase
     return item(
         ControlPointIndex=0,
         NominalBeamEnergy=decimal_string(machine.energy_mv),
-        DoseRateSet=decimal_string(machine.max_dose_rate_mu_min),
+        **({} if machine.cobalt else {"DoseRateSet": decimal_string(machine.max_dose_rate_mu_min)}),
         BeamLimitingDevicePositionSequence=sequence(*_device_items(_positions(point.aperture, mlc_type))),
         GantryAngle=_angle(now.gantry_deg),
         GantryRotationDirection=_direction(now.gantry_deg, then.gantry_deg),

@@ -9,6 +9,7 @@ from pathlib import Path
 from cantlie.core.errors import MachineError
 from cantlie.core.files import read_text
 from cantlie.machine.beam_model import BeamModel, packaged_beam_models
+from cantlie.machine.machine import Machine
 
 
 def load_beam_model(id_or_path: str, beside: Path | None = None) -> BeamModel:
@@ -36,6 +37,21 @@ def load_beam_model(id_or_path: str, beside: Path | None = None) -> BeamModel:
     except tomllib.TOMLDecodeError as error:
         raise MachineError(f"the beam model is not readable as TOML: {error}", where=str(path)) from error
     return BeamModel.from_dict(values, where=str(path))
+
+
+def beam_of(machine: Machine) -> BeamModel:
+    """Return the beam model of a machine; that of a cobalt machine with the dose rate of the day of treatment.
+
+    Raises
+    ------
+    MachineError, InputError
+        As :func:`load_beam_model`.
+    """
+    model = load_beam_model(machine.beam_model)
+    if machine.cobalt is None:
+        return model
+    rate = model.calibration.gy_per_mu * machine.cobalt.remaining
+    return model.model_copy(update={"calibration": model.calibration.model_copy(update={"gy_per_mu": rate})})
 
 
 def beam_model_toml(model: BeamModel, remark: str = "") -> str:

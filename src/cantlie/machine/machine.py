@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from dataclasses import dataclass, replace
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,19 @@ from cantlie.core.errors import MachineError
 from cantlie.core.files import read_text
 from cantlie.core.provenance import sha256_of_bytes
 from cantlie.machine.aperture import Aperture
+from cantlie.machine.cobalt import HALF_LIFE_DAYS, CobaltSource
 from cantlie.machine.mlc import JawPair, Mlc
 from cantlie.protocol.lines import KeyPath, line_numbers, line_of
+
+SAME_ENERGY_MV = 0.1
+"""Nominal energies nearer than this are the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Machine:
-    """A linac: what it can form and deliver, and which beam model describes its dose.
+    """A treatment machine: what it can form and deliver, and which beam model describes its dose.
+
+    What is called monitor units (``mu``) everywhere is the meterset: for a cobalt machine minutes of the timer.
 
     Parameters
     ----------
@@ -29,6 +36,10 @@ class Machine:
         Identifier, the name that a treatment unit has in RTPLAN, and what it stands for.
     energy_mv
         Nominal photon energy.
+    cobalt
+        The source of a cobalt machine; None for a linac.
+    other_energies
+        Machines (identifiers or files) that are the same linac at other energies; it may be named itself.
     beam_model
         Identifier of the beam model (`machine/beam_model.py`).
     sad_mm
@@ -81,8 +92,27 @@ class Machine:
     max_mu_per_deg: float = 20.0
     head_distance_mm: float = 410.0
     head_radius_mm: float = 390.0
+    cobalt: CobaltSource | None = None
+    other_energies: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     sha256: str = ""
+
+    @property
+    def dosimeter_unit(self) -> str:
+        """What the meterset counts, in DICOM's words: ``MU``, or ``MINUTE`` of a timer."""
+        return "MU" if self.cobalt is None else "MINUTE"
+
+    @property
+    def meterset_unit(self) -> str:
+        """What the meterset counts, as people write it."""
+        return "MU" if self.cobalt is None else "min"
+
+    def on(self, day: date) -> Machine:
+        """Return the machine on a day of treatment: a cobalt source decays until then, a linac stays as it is."""
+        if self.cobalt is None:
+            return self
+        source = replace(self.cobalt, treatment_date=day)
+        return replace(self, cobalt=source, sha256=sha256_of_bytes(self.sha256.encode(), day.isoformat().encode()))
 
     @property
     def max_field_mm(self) -> tuple[float, float]:
@@ -117,6 +147,20 @@ class Machine:
             raise MachineError(f"{self.id} cannot form this aperture: {'; '.join(rules)}", where=where)
 
 
+def machine_at_energy(machine: Machine, energy_mv: float) -> Machine | None:
+    """Return the same linac at another nominal energy (MV); None where it has no such beam.
+
+    Raises
+    ------
+    MachineError
+        If a machine that it names cannot be read.
+    """
+    if abs(machine.energy_mv - energy_mv) < SAME_ENERGY_MV:
+        return machine
+    others = (load_machine(name) for name in machine.other_energies)
+    return next((one for one in others if abs(one.energy_mv - energy_mv) < SAME_ENERGY_MV), None)
+
+
 def list_machines() -> tuple[str, ...]:
     """Return the identifiers of the built-in machines."""
     folder = resources.files("cantlie.machine") / "data"
@@ -145,8 +189,11 @@ def load_machine(id_or_path: str | Path) -> Machine:
         machine = parse_machine(path.read_bytes(), str(path))
     except OSError as error:
         raise MachineError(f"the machine file cannot be read: {error.strerror or error}", where=str(path)) from error
+    folder = path.resolve().parent
+    others = tuple(str(folder / name) if name.endswith(".toml") else name for name in machine.other_energies)
+    machine = replace(machine, other_energies=others)
     if machine.beam_model.endswith(".toml"):  # a beam model of one's own lies beside its machine
-        beam = path.resolve().parent / machine.beam_model
+        beam = folder / machine.beam_model
         content = read_text(beam, "beam model").encode("utf-8")
         machine = replace(machine, beam_model=str(beam), sha256=sha256_of_bytes(machine.sha256.encode(), content))
     return machine
@@ -154,6 +201,8 @@ def load_machine(id_or_path: str | Path) -> Machine:
 
 def parse_machine(content: bytes, where: str) -> Machine:
     """Read a machine from the bytes of a TOML file.
+
+    With ``like = "ID"`` all that the file does not say is that of a built-in machine.
 
     Raises
     ------
@@ -166,7 +215,17 @@ def parse_machine(content: bytes, where: str) -> Machine:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MachineError(f"the machine file is not readable as TOML: {error}", where=where) from error
     root = _Table(table, where, dict(line_numbers(text)))
+    base = root.text("like") if "like" in table else ""
+    if base and base not in list_machines():
+        raise root.error("like", f"names no built-in machine: {base!r}")
+    if base:
+        model = (resources.files("cantlie.machine") / "data" / f"{base}.toml").read_bytes()
+        content = model + content
+        root.values = _merged(tomllib.loads(model.decode("utf-8")), table)
+        if "like" in tomllib.loads(model.decode("utf-8")):
+            raise root.error("like", f"names {base!r}, which is itself like another machine")
     mlc_table = root.table("mlc", required=False)
+    cobalt_table = root.table("cobalt", required=False)
     machine = Machine(
         id=root.text("id"),
         name=root.text("name", 16),
@@ -189,11 +248,28 @@ def parse_machine(content: bytes, where: str) -> Machine:
         max_mu_per_deg=root.number("max_mu_per_deg", 0.1, 1000, default=20.0),
         head_distance_mm=root.number("head_distance_mm", 100, 1000, default=410.0),
         head_radius_mm=root.number("head_radius_mm", 50, 1000, default=390.0),
+        cobalt=_cobalt(cobalt_table) if cobalt_table is not None else None,
+        other_energies=root.texts("other_energies") if "other_energies" in root.values else (),
         sources=root.texts("sources"),
         sha256=sha256_of_bytes(content),
     )
     root.refuse_unknown()
     return machine
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of one table overlaid by those of another, tables within them too."""
+    result = dict(base)
+    for key, value in own.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _cobalt(table: _Table) -> CobaltSource:
+    source = CobaltSource(table.date("reference_date"), table.number("half_life_days", 1, 1e5, default=HALF_LIFE_DAYS))
+    table.refuse_unknown()
+    return source
 
 
 def _jaws(table: _Table | None) -> JawPair:
@@ -319,6 +395,12 @@ class _Table:
         if not all(self._is_number(item) for item in value):
             raise self.error(key, "must hold only numbers")
         return np.asarray(value, dtype=np.float64)
+
+    def date(self, key: str) -> date:
+        value = self._get(key)
+        if type(value) is not date:
+            raise self.error(key, f"must be a date such as 2026-01-31, not {value!r}")
+        return value
 
     def pair(self, key: str, low: float, high: float) -> tuple[float, float]:
         value = self.numbers(key)

@@ -13,7 +13,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.influence import Beamlets, influence_matrix
 from cantlie.machine.beam_model import BeamModel
-from cantlie.machine.beam_model_file import load_beam_model
+from cantlie.machine.beam_model_file import beam_of
 from cantlie.plan.beams import region_points_mm
 from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
@@ -88,7 +88,7 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
         max_voxels=settings.max_voxels,
     )
     progress(0.1, "choosing beam directions")
-    model = load_beam_model(request.machine.beam_model)
+    model = beam_of(request.machine)
     plans = []
     width = settings.beamlet_mm or request.protocol.technique.beamlet_mm
     coarse = _coarse_density(request.density)

@@ -14,7 +14,7 @@ from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
-from cantlie.machine.machine import Machine, load_machine
+from cantlie.machine.machine import Machine
 from cantlie.patient.regions import Regions
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
@@ -36,6 +36,7 @@ from cantlie.workflow.comparison_results import (
     statements_csv,
 )
 from cantlie.workflow.comparison_statements import statements
+from cantlie.workflow.machine_choice import machine_for
 from cantlie.workflow.plan_case import PlanCase, PlannedCase, plan_case
 from cantlie.workflow.planning_key import planning_inputs
 from cantlie.workflow.run_folder import RunFolder
@@ -133,7 +134,7 @@ def _asked(request: CompareCases) -> list[_Asked]:
             device=request.device,
         )
         protocol, _ = with_choices(protocol, scheme=single.scheme, plane=single.plane)
-        asked.append(_Asked(protocol, load_machine(request.machine or protocol.technique.machine), single))
+        asked.append(_Asked(protocol, machine_for(request.machine, protocol, request.start), single))
     if schemes:
         known = ", ".join(one.protocol.id for one in asked)
         raise InputError(

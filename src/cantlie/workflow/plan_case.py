@@ -18,8 +18,8 @@ from cantlie.core.volume import Volume
 from cantlie.course.calendar import next_monday
 from cantlie.dose.device import Device, device_name
 from cantlie.machine.beam_model import BeamModel
-from cantlie.machine.beam_model_file import load_beam_model
-from cantlie.machine.machine import Machine, load_machine
+from cantlie.machine.beam_model_file import beam_of
+from cantlie.machine.machine import Machine
 from cantlie.patient.case import Case
 from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.complexity import complexity
@@ -40,6 +40,7 @@ from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, s
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.earlier_sessions import EarlierSessions
 from cantlie.workflow.export import ExportedFile, export_case
+from cantlie.workflow.machine_choice import machine_for
 from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.patient_stage import PreparedPatient
 from cantlie.workflow.phases_stage import Breathing, PlanningPhase, prepare_breathing_patient
@@ -151,7 +152,7 @@ class PlannedCase:
     @property
     def beam_model(self) -> BeamModel:
         """The beam model of the machine."""
-        return load_beam_model(self.machine.beam_model)
+        return beam_of(self.machine)
 
 
 @on_requested_device
@@ -180,7 +181,7 @@ def plan_case(request: PlanCase, progress: Progress = silent) -> PlannedCase:
     )
     protocol, robust_notes = with_robust_planning(protocol, request.what_if)
     choice_notes = (*choice_notes, *robust_notes)
-    machine = load_machine(request.machine or protocol.technique.machine)
+    machine = machine_for(request.machine, protocol, request.start)
     if request.previous is not None:
         return plan_after_previous(request, protocol, machine, choice_notes, progress)
     both = two_cts(request, protocol) if request.new_ct == "look" else None
@@ -248,14 +249,14 @@ def _stages(
     checks, check_notes = run.stage(
         "independent check",
         key,
-        lambda step: check_plans(planning.plans, patient.density, machine, load_beam_model(machine.beam_model), step),
+        lambda step: check_plans(planning.plans, patient.density, machine, beam_of(machine), step),
         keep=False,
     )
     subject = Subject(
         protocol, targets.regions, doses, prescriptions,
         {one.target.name: one.target.fractions for one in planning.plans},
         course.dose, {one.target.name: one.plan for one in planning.plans}, patient.density, machine,
-        load_beam_model(machine.beam_model), patient.case,
+        beam_of(machine), patient.case,
     )  # fmt: skip
     answers = run.stage("what if", key, lambda step: answers_to(request.what_if, subject, step), keep=False)
     choice_notes = (*choice_notes, *beyond_the_planner(protocol, machine, one_ct=request.new_ct != "first"))

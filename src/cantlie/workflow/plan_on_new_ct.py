@@ -18,7 +18,7 @@ from cantlie.course.registration import RegistrationSettings
 from cantlie.dicom.case_images import CaseImage, images_of_case
 from cantlie.dicom.registration_file import RegistrationFile, registrations_of_case
 from cantlie.dicom.rtdose import write_rtdose
-from cantlie.machine.beam_model_file import load_beam_model
+from cantlie.machine.beam_model_file import beam_of
 from cantlie.machine.machine import Machine
 from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.planner import dose_grid, plan_targets
@@ -306,7 +306,7 @@ def _stages(
     checks, check_notes = run.stage(
         "independent check",
         key,
-        lambda step: check_plans(planning.plans, patient.density, machine, load_beam_model(machine.beam_model), step),
+        lambda step: check_plans(planning.plans, patient.density, machine, beam_of(machine), step),
         keep=False,
     )
     findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))

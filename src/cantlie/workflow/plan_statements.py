@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile
 from cantlie.machine.geometry import BeamGeometry
-from cantlie.machine.machine import Machine
+from cantlie.machine.machine import SAME_ENERGY_MV, Machine
 from cantlie.patient.case import Case
 
 SSD_TOLERANCE_MM = 10.0
@@ -23,23 +24,30 @@ _SAME_POINT_MM = 0.1
 _NO_DOSE_SHARE = 0.05
 
 
-def machine_notes(plan_file: PlanFile, machine: Machine) -> list[Note]:
-    """Say where the machine of the recalculation is not that of the plan: energy, filter, distance, name."""
+def machine_notes(plan_file: PlanFile, machines: Mapping[int, Machine]) -> list[Note]:
+    """Say where the machine of the recalculation is not that of the plan: energy, filter, distance, name.
+
+    Parameters
+    ----------
+    machines
+        The machine of each beam, by beam number.
+    """
     plan = plan_file.plan
     notes: list[Note] = []
-    if plan.machine_id and plan.machine_id not in (machine.id, machine.name):
-        message = (
-            f"the plan is for the machine {plan.machine_id}; it was calculated with the beam model of {machine.id}"
-        )
+    used = {machine.id: machine for machine in machines.values()}
+    if plan.machine_id and not any(plan.machine_id in (one.id, one.name) for one in used.values()):
+        models = " and ".join(used)
+        message = f"the plan is for the machine {plan.machine_id}; it was calculated with the beam model of {models}"
         notes.append(Note(message, "RTPLAN"))
     for beam in plan:
+        machine = machines[beam.number]
         where = f"beam {beam.number}"
         energy = plan_file.energy_mv[beam.number]
         mode = plan_file.fluence_mode[beam.number]
         sad_mm = beam.control_points[0].geometry.sad_mm
         if not energy:
             notes.append(Note(f"the plan does not say the energy; {machine.energy_mv:g} MV was taken", where))
-        elif abs(energy - machine.energy_mv) > 0.05:
+        elif abs(energy - machine.energy_mv) >= SAME_ENERGY_MV:
             notes.append(Note(f"planned for {energy:g} MV, but {machine.id} has {machine.energy_mv:g} MV", where))
         if mode != "STANDARD":
             message = f"planned in the fluence mode {mode}, but the beam model of {machine.id} is of another"

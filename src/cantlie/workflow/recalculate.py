@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cantlie.core.errors import DicomError, GeometryError
 from cantlie.core.files import write_json
+from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
-from cantlie.core.progress import Progress, silent
+from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile, read_plan_file
 from cantlie.dicom.rtdose import write_rtdose
-from cantlie.dose.collapsed_cone import collapsed_cone_dose
+from cantlie.dose.collapsed_cone import Medium, collapsed_cone_dose
 from cantlie.dose.device import Device, device_name
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import dvh
 from cantlie.machine.beam_model import BeamModel
-from cantlie.machine.beam_model_file import load_beam_model
+from cantlie.machine.beam_model_file import beam_of
 from cantlie.machine.fluence import pixel_centres, summed_fluence
 from cantlie.machine.geometry import BeamGeometry
-from cantlie.machine.machine import Machine, load_machine
+from cantlie.machine.machine import Machine
 from cantlie.machine.mlc import Mlc
 from cantlie.plan.delivery import PIXEL_MM, TAIL_MM
 from cantlie.plan.pieces import pieces
 from cantlie.plan.treatment import Segment, TreatmentBeam
+from cantlie.workflow.machine_choice import machines_of
 from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.patient_stage import prepare_patient
 from cantlie.workflow.plan_statements import case_notes, check_reaches, machine_notes, stated_dose
@@ -46,7 +50,7 @@ class RecalculatePlan:
     case: Path
     plan: Path
     out: Path
-    machine: str = "generic-6mv-mlci"
+    machine: str | None = None
     density_curve: Path | None = None
     aliases: Path | None = None
     series: str | None = None
@@ -54,6 +58,7 @@ class RecalculatePlan:
     patient: str | None = None
     grid_mm: float = _FINE_MM
     dose_to: Literal["medium", "water"] = "medium"
+    treatment_date: date | None = None
     device: Device = "auto"
 
 
@@ -73,9 +78,8 @@ def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[s
 
 
 def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
-    machine = load_machine(request.machine)
-    model = load_beam_model(machine.beam_model)
     plan_file = read_plan_file(request.plan)
+    machines, date_notes = machines_of(plan_file, request.machine, request.treatment_date)
     patient = run.stage(
         "reading the case",
         key_of(str(request.case)),
@@ -100,22 +104,24 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     notes = [
         *patient.notes,
         *plan_file.notes,
-        *machine_notes(plan_file, machine),
+        *machine_notes(plan_file, machines),
+        *date_notes,
         *case_notes(plan_file, case, patient.regions["BODY"], directions),
     ]
     if position != case.ct.patient_position:
         message = f"the plan is for a patient who lies {position}, the CT was taken {case.ct.patient_position}"
         notes.append(Note(message, "RTPLAN"))
-    fields = [field for beam in placed for field in fields_of(beam, machine, model, plan_file)]
+    fields: dict[BeamModel, list[Field]] = defaultdict(list)
+    for beam in placed:
+        model = beam_of(machines[beam.number])
+        fields[model] += fields_of(beam, machines[beam.number], model, plan_file)
     per_fraction = run.stage(
         "dose",
         key_of("dose"),
-        lambda step: collapsed_cone_dose(
-            patient.density, fields, model, grid=grid, medium=request.dose_to, progress=step
-        ),
+        lambda step: _summed_dose(patient.density, fields, grid, request.dose_to, step),
         keep=False,
     )
-    dose = Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
+    dose = Volume(grid, per_fraction * np.float32(plan.fractions))
     check_reaches(dose, plan_file, str(request.plan))
     point_dose, point_notes = stated_dose(plan_file, dose)
     notes += point_notes
@@ -130,10 +136,12 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
         write_rtdose(case, dose, path, plan_uids=[plan.sop_instance_uid], comment=f"dose to {request.dose_to}")
         results = {
             "plan": plan.label,
-            "machine": machine.id,
+            "machine": " and ".join(dict.fromkeys(machine.id for machine in machines.values())),
+            "energy_mv": {str(number): machine.energy_mv for number, machine in machines.items()},
             "dose_to": request.dose_to,
             "fractions": plan.fractions,
             "mu_per_fraction": plan.mu,
+            "meterset_unit": plan_file.dosimeter_unit,
             "maximum_gy": float(dose.values.max()),
             "reference_point": point_dose,
             "grid": {"shape_kji": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm},
@@ -150,6 +158,17 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     results = run.stage("writing", key_of("writing"), write, keep=False)
     run.note(notes)
     return results
+
+
+def _summed_dose(
+    density: Volume, fields: dict[BeamModel, list[Field]], grid: Grid, medium: Medium, progress: Progress
+) -> NDArray[np.float32]:
+    """Return the dose of one fraction, each beam by the model of its energy, shape ``grid.shape``."""
+    total = np.zeros(grid.shape, dtype=np.float32)
+    for n, (model, own) in enumerate(fields.items()):
+        step = part(progress, n / len(fields), (n + 1) / len(fields))
+        total += collapsed_cone_dose(density, own, model, grid=grid, medium=medium, progress=step).values
+    return total
 
 
 def fields_of(beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file: PlanFile) -> list[Field]:
