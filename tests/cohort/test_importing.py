@@ -135,3 +135,25 @@ def test_redcap_problem_names_the_row_of_the_records(tmp_path):
         read_redcap(records, DATA / "redcap" / "dictionary.csv")
     problem = caught.value.problems[0]
     assert (problem.file, problem.row, problem.column) == ("records.csv", 4, "unit")
+
+
+def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path):
+    text = "\ufeffsep=;\r\npatient_id;sex;age_years;treatment_start;;\r\nP1;female;52,5;01.02.2016;;\r\n;;;;;\r\n"
+    (tmp_path / "patients.csv").write_text(text)
+    (tmp_path / "labs.csv").write_text(
+        "patient_id;date;test;value;unit\nP1;01.02.2016;AFP;1.234,5;ug/L\nP1;02.02.2016;AFP;7;ug/L\n"
+    )
+    cohort = read_cohort(tmp_path)
+    assert cohort.patients["age_years"].tolist() == [52.5]
+    assert cohort.patients["treatment_start"].tolist() == [pd.Timestamp("2016-02-01")]
+    assert cohort.table("labs")["value"].tolist() == [1234.5, 7]
+
+
+def test_a_number_that_may_be_a_thousand_is_refused(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient_id\nP1\n")
+    (tmp_path / "labs.csv").write_text(
+        "patient_id;date;test;value;unit\nP1;2016-02-01;AFP;1.234;ug/L\nP1;2016-02-02;AFP;7,5;ug/L\n"
+    )
+    with pytest.raises(InvalidCohort, match="may be a thousand or a fraction") as caught:
+        read_cohort(tmp_path)
+    assert caught.value.problems[0].row == 2 and caught.value.problems[0].rule == "ambiguous-number"

@@ -34,9 +34,9 @@ def test_csv_dialects(text):
         ("HU,g_cm3\n0,1\n0,1.1\n", "do not grow: 0 follows 0"),
         ("HU,g_cm3\n0,1\n-5,1.1\n", "do not grow: -5 follows 0"),
         ("HU,g_cm3\n0,1\nx,1.1\n", r"not two numbers \(c\.csv, line 3\)"),
-        ("HU,g_cm3\n0,1\n5\n", r"not two numbers \(c\.csv, line 3\)"),
+        ("HU,g_cm3\n0,1\n5\n", r"1 cell, the header 2 \(c\.csv, row 3\)"),
         ("HU,g_cm3\n0,1\n", "at least two points"),
-        ("", "at least two points"),
+        ("", "the file is empty"),
         ("HU,g_cm3\n0,-1\n1,1\n", "not possible"),
         ("HU,kg_m3\n0,1000\n100,1100\n", "not possible"),
         ("HU,g_cm3\n0,nan\n1,1\n", "not a number"),
@@ -61,3 +61,15 @@ def test_outside_body_is_air_and_partial_voxels_mix():
     density = density_volume(ct, body, default_density_curve())
     np.testing.assert_allclose(density.values[0, 0], [1.0, 0.25 + 0.75 * AIR_G_CM3, AIR_G_CM3], rtol=1e-6)
     assert density.values.dtype == np.float32
+
+
+def test_a_curve_as_a_german_spreadsheet_saves_it():
+    curve = DensityCurve.from_csv_text(
+        "sep=;\r\n# scanner 1\r\nHU;g_cm3;\r\n-1000;0,0012;\r\n0;1,0;\r\n;;\r\n100;1,08;\r\n"
+    )
+    assert curve.density_g_cm3.tolist() == [0.0012, 1.0, 1.08]
+
+
+def test_a_curve_of_electron_density_is_refused():
+    with pytest.raises(DensityCurveError, match="electron density, not of mass density"):
+        DensityCurve.from_csv_text("HU,relative electron density\n-1000,0\n0,1\n")

@@ -28,6 +28,14 @@ def list_(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def schema() -> None:
+    """Print the tables of a cohort: every column with its kind, codes, limits and meaning (Markdown)."""
+    from cantlie.cohort.schema import schema_markdown
+
+    say(schema_markdown().rstrip())
+
+
+@app.command()
 def run(
     study: StudyName,
     data: Annotated[Path, typer.Option("--data", metavar="DIR|FILE", help="Folder of CSV files, or Excel workbook.")],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import zipfile
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -20,6 +18,7 @@ from cantlie.cohort.validation import InvalidCohort, Problem, RawTable, check_co
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.core.provenance import sha256_of_file
+from cantlie.core.spreadsheet import SheetError, read_sheet
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A folder that holds this file is a synthetic cohort."""
@@ -142,43 +141,13 @@ def read_text(file: Path) -> str:
 
 
 def read_csv_table(file: Path, name: str) -> RawTable:
-    """Read one CSV file (comma, semicolon or tab) as text cells."""
-    text = read_text(file)
-    first_line = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header: list[str] = []
-    records, rows = [], []
+    """Read one CSV file (see `core.spreadsheet`) as text cells."""
     try:
-        for record in reader:
-            if not any(cell.strip() for cell in record):
-                continue
-            if not header:
-                header = [cell.strip() for cell in record]
-                continue
-            if len(record) != len(header):
-                raise InvalidCohort(
-                    [
-                        Problem(
-                            file.name,
-                            reader.line_num,
-                            "",
-                            "ragged-row",
-                            f"the row has {len(record)} cells, the header {len(header)}",
-                            "put quotes around a cell that holds the separator",
-                        )
-                    ]
-                )
-            records.append(record)
-            rows.append(reader.line_num)
-    except csv.Error as error:
-        raise InvalidCohort(
-            [Problem(file.name, reader.line_num, "", "not-csv", f"not a CSV file: {error}", "save it as CSV UTF-8")]
-        ) from error
-    if not header:
-        raise InvalidCohort([Problem(file.name, None, "", "empty-file", "the file is empty", "add a header and rows")])
-    cells = pd.DataFrame(records, columns=pd.Index(header), dtype=object)
-    return _named(RawTable(name, file.name, cells, np.array(rows, dtype=int)))
+        sheet = read_sheet(read_text(file), file.name)
+    except SheetError as error:
+        raise InvalidCohort([Problem(file.name, error.line, "", error.rule, error.what, error.remedy)]) from error
+    cells = pd.DataFrame(sheet.rows, columns=pd.Index(sheet.header), dtype=object)
+    return _named(RawTable(name, file.name, cells, np.array(sheet.lines, dtype=int), sheet.decimal_comma))
 
 
 def _named(raw: RawTable) -> RawTable:

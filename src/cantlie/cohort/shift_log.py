@@ -5,7 +5,7 @@ One row per image. Columns (a header row; any order; unknown columns are refused
 ========================  ==============================================================================================
 ``patient``               pseudonym; may be left out where the log has one patient
 ``session``               number of the session in the course, from 1; ``session`` or ``date`` is needed
-``date``, ``time``        2026-01-31, 14:05
+``date``, ``time``        2026-01-31 (or 31.01.2026), 14:05
 ``target``                whose plan was treated, where a day has several sessions
 ``modality``              CBCT, kV, EPID ... or ``none`` for a session without an image
 ``match``                 what was matched: bone, soft tissue, grey value, manual; several with ``>`` in their order
@@ -20,8 +20,6 @@ One row per image. Columns (a header row; any order; unknown columns are refused
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -34,6 +32,7 @@ from cantlie.core.errors import InputError
 from cantlie.core.files import read_text
 from cantlie.core.notes import Note
 from cantlie.core.provenance import sha256_of_bytes
+from cantlie.core.spreadsheet import number_of, read_sheet
 
 Three = tuple[float, float, float]
 
@@ -123,19 +122,13 @@ def read_shift_log(path: Path) -> ShiftLog:
 
 def parse_shift_log(text: str, where: str = "shift log") -> ShiftLog:
     """Read a shift log from text (see `read_shift_log`)."""
-    text = text.removeprefix("\ufeff")
-    first = text.splitlines()[0] if text.strip() else ""
-    rows = csv.reader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
-    header = [name.strip().lower() for name in next(rows, [])]
+    sheet = read_sheet(text, where)
+    header = [name.lower() for name in sheet.header]
     _check_header(header, where)
-    entries = []
-    for number, cells in enumerate(rows, start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(header):
-            raise InputError(f"row {number} has {len(cells)} values for {len(header)} columns", where=where)
-        values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        entries.append(_entry(number, values, where))
+    entries = [
+        _entry(number, dict(zip(header, cells, strict=True)), where, sheet.decimal_comma)
+        for number, cells in zip(sheet.lines, sheet.rows, strict=True)
+    ]
     if not entries:
         raise InputError("the shift log has no rows", where=where, remedy="give one row per session")
     notes = _notes(entries)
@@ -159,7 +152,7 @@ def _check_header(header: list[str], where: str) -> None:
         raise InputError(f"columns are missing: {', '.join(missing)}", where=where)
 
 
-def _entry(number: int, values: Mapping[str, str], where: str) -> ShiftEntry:
+def _entry(number: int, values: Mapping[str, str], where: str, decimal_comma: bool) -> ShiftEntry:
     place = f"{where}, row {number}"
     session = _whole(values.get("session", ""), place)
     day = _moment(values.get("date", ""), "date", place)
@@ -167,7 +160,7 @@ def _entry(number: int, values: Mapping[str, str], where: str) -> ShiftEntry:
     if session is None and day is None:
         raise InputError("neither session nor date is given", where=place)
     modality = values.get("modality", "")
-    shift = _three(values, _SHIFT, LARGEST_MM, place)
+    shift = _three(values, _SHIFT, LARGEST_MM, place, decimal_comma)
     if modality.lower() in _NO_IMAGE and shift is not None:
         raise InputError("a session without an image has a displacement", where=f"{place}, column modality")
     if shift is None and modality and modality.lower() not in _NO_IMAGE:
@@ -184,21 +177,23 @@ def _entry(number: int, values: Mapping[str, str], where: str) -> ShiftEntry:
         modality="" if modality.lower() in _NO_IMAGE else modality,
         match=tuple(part.strip().lower() for part in values.get("match", "").split(">") if part.strip()),
         shift_mm=shift,
-        rotation_deg=_three(values, _ROTATION, LARGEST_DEG, place),
+        rotation_deg=_three(values, _ROTATION, LARGEST_DEG, place, decimal_comma),
         corrected=_flag(values.get("corrected", ""), place),
-        residual_mm=_three(values, _RESIDUAL, LARGEST_MM, place),
+        residual_mm=_three(values, _RESIDUAL, LARGEST_MM, place, decimal_comma),
         approved_by=values.get("approved_by", ""),
     )
 
 
-def _three(values: Mapping[str, str], columns: tuple[str, str, str], most: float, place: str) -> Three | None:
+def _three(
+    values: Mapping[str, str], columns: tuple[str, str, str], most: float, place: str, decimal_comma: bool
+) -> Three | None:
     texts = [values.get(name, "") for name in columns]
     if not any(texts):
         return None
     numbers = []
     for name, text in zip(columns, texts, strict=True):
         try:
-            number = float(text.replace("\u2212", "-"))
+            number = number_of(text, decimal_comma)
         except ValueError:
             what = f"{text!r} is not a number" if text else "is missing where the other axes are given"
             raise InputError(what, where=f"{place}, column {name}", remedy="write numbers with a point") from None
@@ -222,7 +217,7 @@ def _whole(text: str, place: str) -> int | None:
 def _moment(text: str, column: str, place: str) -> datetime | None:
     if not text:
         return None
-    formats = ("%Y-%m-%d",) if column == "date" else ("%H:%M", "%H:%M:%S")
+    formats = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y") if column == "date" else ("%H:%M", "%H:%M:%S")
     for form in formats:
         try:
             return datetime.strptime(text, form)

@@ -15,6 +15,7 @@ from cantlie.cohort.schema import EXTRA_PREFIX, IDENTIFYING, LABS, TABLES, Colum
 from cantlie.cohort.tables import empty_series
 from cantlie.cohort.units import TESTS, lab_test, unit_factor
 from cantlie.core.errors import CohortError
+from cantlie.core.spreadsheet import number_of
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", ".", "-", "missing", "unknown", "not done", "nd"})
 YES = frozenset({"yes", "y", "true", "1"})
@@ -56,12 +57,13 @@ class InvalidCohort(CohortError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawTable:
-    """A table as read: text cells, and the row of the file that each came from."""
+    """A table as read: text cells, the row of the file of each, and whether its numbers have a decimal comma."""
 
     name: str
     file: str
     cells: pd.DataFrame
     rows: np.ndarray
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +150,7 @@ def _check_column(raw: RawTable, column: Column, texts: list[str], problems: lis
     memory: dict[str, tuple[object, tuple[str, str, str] | None]] = {}
     for position, text in enumerate(texts):
         if text not in memory:
-            memory[text] = _parse_cell(column, text)
+            memory[text] = _parse_cell(column, text, raw.decimal_comma)
         value, fault = memory[text]
         if fault is not None:
             rule, message, remedy = fault
@@ -161,7 +163,7 @@ def _check_column(raw: RawTable, column: Column, texts: list[str], problems: lis
     return pd.Series(values, dtype=object, name=column.name)
 
 
-def _parse_cell(column: Column, text: str) -> tuple[object, tuple[str, str, str] | None]:
+def _parse_cell(column: Column, text: str, decimal_comma: bool = False) -> tuple[object, tuple[str, str, str] | None]:
     text = text.strip()
     # "none" and "0" are findings where they are codes
     if text.lower() in MISSING and text.lower() not in column.codes:
@@ -169,7 +171,7 @@ def _parse_cell(column: Column, text: str) -> tuple[object, tuple[str, str, str]
             return None, ("missing-value", "a required value is missing", "fill it in or leave the row out")
         return None, None
     if column.kind in ("number", "integer", "flag"):
-        return _parse_number(column, text)
+        return _parse_number(column, text, decimal_comma)
     if column.kind == "date":
         return _parse_date(text)
     if column.kind == "code" and column.codes:
@@ -177,12 +179,15 @@ def _parse_cell(column: Column, text: str) -> tuple[object, tuple[str, str, str]
     return text, None
 
 
-def _parse_number(column: Column, text: str) -> tuple[object, tuple[str, str, str] | None]:
+def _parse_number(column: Column, text: str, decimal_comma: bool) -> tuple[object, tuple[str, str, str] | None]:
     if column.kind == "flag" and text.lower() in YES | NO:
         return float(text.lower() in YES), None
     try:
-        value = float(text)
+        value = number_of(text, decimal_comma)
     except ValueError:
+        if decimal_comma and re.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+", text):
+            what = f"{text!r} may be a thousand or a fraction in a file with decimal commas"
+            return None, ("ambiguous-number", what, "write it without a point, or with a decimal comma")
         if re.fullmatch(r"[-+]?\d+,\d+", text):
             return None, ("decimal-comma", f"{text!r} has a decimal comma", "write it with a point")
         return None, ("not-a-number", f"{text!r} is not a number", "give a plain number in the column's unit")
@@ -204,6 +209,8 @@ def _parse_number(column: Column, text: str) -> tuple[object, tuple[str, str, st
 
 
 def _parse_date(text: str) -> tuple[object, tuple[str, str, str] | None]:
+    if dotted := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text):  # points stand between day, month and year only
+        text = f"{dotted[3]}-{dotted[2]}-{dotted[1]}"
     match = re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ]00:00(?::00)?)?", text)
     if match is None:
         if re.fullmatch(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}", text):

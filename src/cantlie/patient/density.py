@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cantlie.core.errors import CantlieError
+from cantlie.core.spreadsheet import SheetError, number_of, read_sheet
 from cantlie.core.volume import Volume
 
 AIR_G_CM3 = 0.0012
@@ -88,27 +87,29 @@ class DensityCurve:
         DensityCurveError
             With the line that is wrong.
         """
-        lines = text.removeprefix("\ufeff").splitlines()
-        head = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-        delimiter = ";" if ";" in head else "\t" if "\t" in head else ","
+        lines = ["" if line.lstrip().startswith("#") else line for line in text.removeprefix("\ufeff").splitlines()]
+        remedy = "write HU and g/cm³ on each line, below one header line"
+        try:
+            sheet = read_sheet("\n".join(lines), name)
+        except SheetError as error:
+            raise DensityCurveError(error.what, where=error.where, remedy=remedy) from error
+        if "electron" in " ".join(sheet.header).lower():
+            raise DensityCurveError(
+                "this is a curve of electron density, not of mass density",
+                where=name,
+                remedy="give mass densities in g/cm³ of the same inserts",
+            )
+        first = next(n for n, line in enumerate(lines, start=1) if line.strip())
         points: list[tuple[float, float]] = []
-        header_seen = False
-        for number, row in enumerate(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter), start=1):
-            cells = [cell.strip() for cell in row]
-            if not any(cells) or cells[0].startswith("#"):
-                continue
+        for number, cells in zip((first, *sheet.lines), (sheet.header, *sheet.rows), strict=True):
             try:
-                values = (float(cells[0]), float(cells[1]))
+                points.append((number_of(cells[0], sheet.decimal_comma), number_of(cells[1], sheet.decimal_comma)))
             except (ValueError, IndexError):
-                if not header_seen and not points:
-                    header_seen = True
+                if cells is sheet.header:
                     continue
                 raise DensityCurveError(
-                    "a line of the density curve is not two numbers",
-                    where=f"{name}, line {number}",
-                    remedy="write HU and g/cm³ on each line, below one header line",
+                    "a line of the density curve is not two numbers", where=f"{name}, line {number}", remedy=remedy
                 ) from None
-            points.append(values)
         table = np.array(points, dtype=np.float64).reshape(-1, 2)
         return cls(table[:, 0].copy(), table[:, 1].copy(), name)
 

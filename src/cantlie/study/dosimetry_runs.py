@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import CohortError, ProtocolError
 from cantlie.core.files import read_text
+from cantlie.core.spreadsheet import read_sheet
 from cantlie.protocol.metric import Metric
 
 Key = tuple[str, str, str]
@@ -151,12 +152,11 @@ def with_arms(runs: Sequence[DosimetryRun], file: Path) -> list[DosimetryRun]:
     CohortError
         If the file cannot be used, or a run has no line or several.
     """
-    reader = csv.DictReader(io.StringIO(read_text(file, "arms file")))
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    sheet = read_sheet(read_text(file, "arms file"), file.name)
+    columns = [name.lower() for name in sheet.header]
     if not {"run", "arm"} <= set(columns):
         raise CohortError("the columns run and arm are needed", where=file.name, remedy="add a header run,arm")
-    reader.fieldnames = columns
-    lines = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    lines = [dict(zip(columns, row, strict=True)) for row in sheet.rows]
     result = []
     for run in runs:
         parts = run.folder.resolve().parts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from cantlie.core.errors import InputError
 from cantlie.core.files import read_text, write_bytes, write_json
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
+from cantlie.core.spreadsheet import number_of, read_sheet
 from cantlie.core.volume import Volume
 from cantlie.course.registration import CT_WINDOW_HU, Method, RegistrationSettings
 from cantlie.course.registration_quality import LIMIT_TRE_MM, target_registration_errors_mm
@@ -84,10 +83,11 @@ def read_landmarks(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]
     InputError
         If a column is missing or a value is no number.
     """
-    rows = list(csv.DictReader(io.StringIO(read_text(path, "landmarks"))))
+    sheet = read_sheet(read_text(path, "landmarks"), str(path))
+    rows = [dict(zip(sheet.header, cells, strict=True)) for cells in sheet.rows]
     columns = [f"{side}{axis}_mm" for side in ("", "moving_") for axis in "xyz"]
     try:
-        values = np.array([[float(row[name]) for name in columns] for row in rows])
+        values = np.array([[number_of(row[name], sheet.decimal_comma) for name in columns] for row in rows])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"the landmarks need numbers in the columns {', '.join(columns)}", where=str(path), remedy="correct the CSV"
