@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 from cantlie.core.errors import PlanningError
 from cantlie.core.grid import Grid
 from cantlie.core.volume import Volume
-from cantlie.dose.influence import Beamlets, influence_matrix
 from cantlie.machine.beam_model import BeamModel
-from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
 from cantlie.patient.regions import Regions
 from cantlie.plan.delivery import plan_dose
 from cantlie.plan.planner import dose_grid, plan_targets
-from cantlie.plan.raster import raster_of
 from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult
-from cantlie.plan.stored import stored
 from cantlie.protocol.loading import load_protocol
 
 CT = Grid((36, 64, 84), (4.0, 4.0, 4.0), (-166.0, -126.0, -70.0))
@@ -157,27 +153,3 @@ def test_bad_requests_are_refused() -> None:
         request(regions=regions.with_region("PTV2", 0 * regions["PTV2"]))
     with pytest.raises(PlanningError, match="no multileaf collimator"):
         plan_targets(request(machine=load_machine("reference-6mv-point")))
-
-
-def test_stored_influence__against_the_operator() -> None:
-    density, regions = phantom()
-    model = BeamModel(name="ideal")
-    beamlets = []
-    points = np.argwhere(regions["PTV1"] > 0.5)
-    for angle in (250.0, 300.0):
-        geometry = BeamGeometry((-60.0, -10.0, 0.0), angle)
-        made, _ = raster_of(geometry, load_machine("generic-6mv-mlci"), CT.mm_from_index(points), 5.0, 5.0)
-        x, y = made.centres_mm()
-        beamlets.append(Beamlets(geometry, x[made.used], y[made.used], 5.0))
-    voxels = np.flatnonzero(regions["BODY"].ravel() > 0.5)[::7]
-    operator = influence_matrix(density, beamlets, model, CT, voxels)
-    matrix = stored(operator)
-    assert matrix.shape == operator.shape
-    rng = np.random.default_rng(0)
-    smooth = np.ones(operator.shape[1], dtype=np.float32)
-    random = rng.random(operator.shape[1]).astype(np.float32)
-    for weights, tolerance in ((smooth, 1e-4), (random, 0.01)):
-        exact = operator.forward(weights)
-        assert np.abs(matrix.forward(weights) - exact).max() < tolerance * exact.max()
-    values = rng.random(len(voxels)).astype(np.float32)
-    assert float(matrix.forward(random) @ values) == pytest.approx(float(matrix.adjoint(values) @ random), rel=1e-4)

@@ -1,17 +1,17 @@
 """Influence: the dose of every beamlet in every voxel, as an operator that never writes the matrix down.
 
-The dose of a beam is, on planes across its axis, a sum of Gaussian blurs of its fluence (:mod:`cantlie.dose.pencil`).
-A blur is separable, so that a plane is two small matrix products; a voxel reads its dose between two planes. The
-whole of it is linear in the fluence and has an exact adjoint. What a pencil beam cannot know (the patient's
-heterogeneity across the rays) comes in as a factor per voxel and beam: the collapsed-cone dose of the open beam over
-the pencil-beam dose of the open beam. Tails are not cut.
+The dose of a beam is, on planes across its axis, a sum of Gaussian blurs of its fluence (:mod:`cantlie.dose.pencil`),
+each separable (:mod:`cantlie.dose.plane_blurs`); a voxel reads its dose between two planes. The whole of it is linear
+in the fluence, has an exact adjoint and is quick enough to be what an optimiser multiplies with at every step. What a
+pencil beam cannot know (the patient's heterogeneity across the rays) comes in as a factor per voxel and beam: the
+collapsed-cone dose of the open beam over the pencil-beam dose of the open beam. Tails are not cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numba
@@ -29,6 +29,7 @@ from cantlie.dose.device import Device
 from cantlie.dose.field import Field
 from cantlie.dose.pencil import SIGMA_MM, pencil_kernel
 from cantlie.dose.phantom import Phantom, on_lattice, phantom
+from cantlie.dose.plane_blurs import PlaneBlurs
 from cantlie.dose.rays import trace
 from cantlie.dose.superposition import threads
 from cantlie.machine.aperture import FluenceMap
@@ -40,6 +41,7 @@ _FINE_MM = 2.5
 _COARSE_MM = 12.5
 _FINE_MARGIN_MM = 15.0
 _FAR_MM = 200.0
+_SHARES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,37 +104,24 @@ class _BeamOperator:
 
     column: NDArray[np.intp]
     row: NDArray[np.intp]
-    shape: tuple[int, int]
-    blur_x: NDArray[np.float32]  # (planes, gaussians, nodes_x, columns), amounts included
-    blur_y: NDArray[np.float32]  # (planes, gaussians, nodes_y, rows)
+    blurs: PlaneBlurs
     base: NDArray[np.int32]  # (voxels,) index of the lower corner among the nodes of all planes
     part: NDArray[np.float32]  # (voxels, 3) fractions along plane, y, x
     factor: NDArray[np.float32]  # (voxels,)
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in (self.blur_x, self.blur_y, self.base, self.part, self.factor))
+        return self.blurs.nbytes + self.base.nbytes + self.part.nbytes + self.factor.nbytes
 
-    def planes(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        fluence = np.zeros(self.shape, dtype=np.float32)
-        fluence[self.row, self.column] = weights
-        count, kinds, nodes_x, columns = self.blur_x.shape
-        rows = self.shape[0]
-        half = self.blur_x.reshape(-1, columns) @ fluence.T
-        half = half.reshape(count, kinds, nodes_x, rows)
-        turned = np.ascontiguousarray(half.transpose(0, 1, 3, 2)).reshape(count, kinds * rows, nodes_x)
-        across = np.ascontiguousarray(self.blur_y.transpose(0, 2, 1, 3)).reshape(count, -1, kinds * rows)
-        return np.ascontiguousarray(across @ turned)
+    def add_dose(self, weights: NDArray[np.float32], dose: NDArray[np.float32]) -> None:
+        planes = self.blurs.forward(self.row, self.column, weights)
+        _add_read(planes, self.base, self.part, self.factor, dose)
 
-    def gather(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the transpose of :meth:`planes`."""
-        count, kinds, nodes_x, columns = self.blur_x.shape
-        rows = self.shape[0]
-        across = np.ascontiguousarray(self.blur_y.transpose(0, 1, 3, 2)).reshape(count, kinds * rows, -1)
-        turned = (across @ planes).reshape(count, kinds, rows, nodes_x)
-        half = np.ascontiguousarray(turned.transpose(2, 0, 1, 3)).reshape(rows, -1)
-        fluence = half @ self.blur_x.reshape(-1, columns)
-        return fluence[self.row, self.column]
+    def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the transpose of `add_dose`."""
+        planes = np.zeros(self.blurs.plane_shape, dtype=np.float32)
+        _write(planes, self.base, self.part, self.factor, values)
+        return self.blurs.adjoint(self.row, self.column, planes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,16 +159,18 @@ class Influence:
         if weights.shape != (self.shape[1],):
             raise DoseError(f"{weights.size} beamlet weights for {self.shape[1]} beamlets")
 
-        def one(number: int) -> NDArray[np.float32]:
-            beam = self.beams[number]
-            planes = beam.planes(weights[self.offsets[number] : self.offsets[number + 1]])
-            return np.asarray(_read(planes, beam.base, beam.part, beam.factor))
+        # Always the same shares of the beams, whatever the number of cores: the same sums.
+        def share(first: int) -> NDArray[np.float32]:
+            dose = np.zeros(self.voxels.size, dtype=np.float32)
+            for n in range(first, len(self.beams), _SHARES):
+                self.beams[n].add_dose(weights[self.offsets[n] : self.offsets[n + 1]], dose)
+            return dose
 
-        dose = np.zeros(self.voxels.size, dtype=np.float32)
         with ThreadPoolExecutor(threads()) as pool:
-            for share in pool.map(one, range(len(self.beams))):
-                dose += share
-        return dose
+            parts = list(pool.map(share, range(min(_SHARES, len(self.beams)))))
+        for part in parts[1:]:
+            parts[0] += part
+        return parts[0]
 
     def adjoint(self, gradient: ArrayLike) -> NDArray[np.float32]:
         """Return the transpose applied to values per voxel, shape (n_voxels,): one value per beamlet."""
@@ -187,14 +178,8 @@ class Influence:
         if values.shape != (self.shape[0],):
             raise DoseError(f"{values.size} voxel values for {self.shape[0]} voxels")
 
-        def one(number: int) -> NDArray[np.float32]:
-            beam = self.beams[number]
-            planes = np.zeros((beam.blur_x.shape[0], beam.blur_y.shape[2], beam.blur_x.shape[2]), dtype=np.float32)
-            _write(planes, beam.base, beam.part, beam.factor, values)
-            return beam.gather(planes)
-
         with ThreadPoolExecutor(threads()) as pool:
-            return np.concatenate(list(pool.map(one, range(len(self.beams)))))
+            return np.concatenate(list(pool.map(lambda beam: beam.gather(values), self.beams)))
 
     def volume(self, dose_gy: ArrayLike) -> Volume:
         """Return a dose per voxel as a volume, zero in voxels that are not in the operator."""
@@ -204,22 +189,17 @@ class Influence:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _read(planes, base, part, factor):  # type: ignore[no-untyped-def]
+def _add_read(planes, base, part, factor, dose):  # type: ignore[no-untyped-def]
     flat = planes.ravel()
     row = planes.shape[2]
     plane = planes.shape[1] * row
-    dose = np.empty(base.size, dtype=np.float32)
     for n in range(base.size):
         b = base[n]
-        if b < 0:
-            dose[n] = 0.0
-            continue
         w, v, u = part[n, 0], part[n, 1], part[n, 2]
         low = (flat[b] * (1 - u) + flat[b + 1] * u) * (1 - v) + (flat[b + row] * (1 - u) + flat[b + row + 1] * u) * v
         b += plane
         high = (flat[b] * (1 - u) + flat[b + 1] * u) * (1 - v) + (flat[b + row] * (1 - u) + flat[b + row + 1] * u) * v
-        dose[n] = factor[n] * (low * (1 - w) + high * w)
-    return dose
+        dose[n] += factor[n] * (low * (1 - w) + high * w)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -229,7 +209,7 @@ def _write(planes, base, part, factor, values):  # type: ignore[no-untyped-def]
     plane = planes.shape[1] * row
     for n in range(base.size):
         b = base[n]
-        if b < 0 or values[n] == 0.0:
+        if values[n] == 0.0:
             continue
         w, v, u = part[n, 0], part[n, 1], part[n, 2]
         value = factor[n] * values[n]
@@ -310,10 +290,23 @@ def _nodes(low_mm: float, high_mm: float) -> NDArray[np.float64]:
     return np.concatenate([low - outside[::-1], fine, high + outside])
 
 
-def _place(values: NDArray[np.float64], nodes: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _read_at(
+    values: NDArray[np.float64], nodes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[NDArray[np.int32], NDArray[np.float32]], slice]:
+    """Return the nodes around values, for each the index and the part of the way from its lower node, and the slice."""
     index = np.clip(np.searchsorted(nodes, values) - 1, 0, nodes.size - 2).astype(np.int32)
-    part = (values - nodes[index]) / (nodes[index + 1] - nodes[index])
-    return index, np.clip(part, 0.0, 1.0).astype(np.float32)
+    part = np.clip((values - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0).astype(np.float32)
+    kept = slice(int(index.min(initial=nodes.size - 2)), int(index.max(initial=0)) + 2)
+    return nodes[kept], (index - np.int32(kept.start), part), kept
+
+
+def _rows_read(plane: NDArray[np.int32], row: NDArray[np.int32], planes: int) -> NDArray[np.int32]:
+    """Return the first row of nodes of each plane that some voxel reads, and the last + 1, shape (planes, 2)."""
+    first, last = np.full(planes, np.iinfo(np.int32).max, dtype=np.int32), np.zeros(planes, dtype=np.int32)
+    for above in (0, 1):
+        np.minimum.at(first, plane + above, row)
+        np.maximum.at(last, plane + above, row + 2)
+    return np.stack([np.minimum(first, last), last], axis=1)
 
 
 def _beam_operator(
@@ -348,34 +341,32 @@ def _beam_operator(
     planes = rays.start_mm + rays.step_mm * np.arange(mean_depth.size)
     local = np.clip(np.gradient(mean_depth, rays.step_mm), 0.2, 1.5)
 
-    nodes_x, nodes_y = _nodes(*x_range), _nodes(*y_range)
+    # Planes and nodes from the first to the last that a voxel reads.
+    planes, (index_z, part_z), kept = _read_at(axial_mm, planes)
+    mean_depth, local = mean_depth[kept], local[kept]
+    nodes_x, (index_x, part_x), _ = _read_at(x_mm, _nodes(*x_range))
+    nodes_y, (index_y, part_y), _ = _read_at(y_mm, _nodes(*y_range))
     amount = pencil_kernel(model).at(mean_depth) * fluence_per_mu(model, geometry.sad_mm)
     amount *= ((geometry.sad_mm / planes) ** 2)[:, None]
     blur_x, blur_y = _blurs(
         geometry, model, planes, local, amount, nodes_x, x_beamlets, nodes_y, y_beamlets, half, grid.spacing_mm
     )
-
-    index_x, part_x = _place(x_mm, nodes_x)
-    index_y, part_y = _place(y_mm, nodes_y)
-    index_z, part_z = _place(axial_mm, planes)
+    blurs = PlaneBlurs.of(blur_x, blur_y, _rows_read(index_z, index_y, planes.size))
     base = (index_z * nodes_y.size + index_y) * nodes_x.size + index_x
-    flat = np.ravel_multi_index(np.unravel_index(rows, grid.shape), grid.shape)
     part = np.stack([part_z, part_y, part_x], axis=1)
-    operator = _BeamOperator(
-        column, row, (y_beamlets.size, x_beamlets.size), blur_x, blur_y, base.astype(np.int32), part,
-        np.ones(rows.size, dtype=np.float32),
-    )  # fmt: skip
+    operator = _BeamOperator(column, row, blurs, base, part, np.ones(rows.size, dtype=np.float32))
 
     # The open beam by both algorithms; far from the beam their ratio fades to one.
-    narrow = _read(operator.planes(np.ones(beam.count, dtype=np.float32)), operator.base, part, operator.factor)
+    narrow = np.zeros(rows.size, dtype=np.float32)
+    operator.add_dose(np.ones(beam.count, dtype=np.float32), narrow)
     dose.add([Field(geometry, beam.fluence(np.ones(beam.count)))])
     open_beam = dose.total()
     if medium == "medium":
         open_beam *= patient.ratio
-    exact = on_lattice(open_beam, patient.grid, grid).ravel()[flat]
+    exact = on_lattice(open_beam, patient.grid, grid).ravel()[rows]
     floor = np.float32(0.02) * narrow.max(initial=np.float32(1e-20))
     factor = np.clip((exact + floor) / (narrow + floor), 0.0, 5.0)
-    return _BeamOperator(column, row, operator.shape, blur_x, blur_y, operator.base, part, factor.astype(np.float32))
+    return replace(operator, factor=factor.astype(np.float32))
 
 
 def _blurs(
@@ -390,7 +381,7 @@ def _blurs(
     y_beamlets: NDArray[np.float64],
     half_mm: float,
     spacing_mm: tuple[float, float, float],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the share of each Gaussian, around each node, that falls on each column and row of beamlets.
 
     Widths are those of water over the local density, and contain the voxel, read as a mean, and the focal spot.
@@ -412,4 +403,4 @@ def _blurs(
     if model.off_axis_fluence:
         blur_x *= model.relative_fluence(np.abs(x_beamlets))
     blur_y = shares(nodes_y, y_beamlets)
-    return blur_x.astype(np.float32), blur_y.astype(np.float32)
+    return blur_x, blur_y

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
 from cantlie.core.progress import Progress, silent
+from cantlie.plan.matrix import add_product, add_transposed
 from cantlie.plan.problem import Problem
 from cantlie.plan.solver import minimise
-from cantlie.plan.stored import _add_product, _add_transposed
 
 Vector = NDArray[np.float64]
 
@@ -236,14 +236,14 @@ class _Search:
         dose = np.zeros(len(self.beams[0].start) - 1, dtype=np.float32)
         for n, weights in x.items():
             beam = self.beams[n]
-            _add_product(beam.start, beam.index, beam.value, weights.astype(np.float32), dose)
+            add_product(beam.start, beam.index, beam.value, weights.astype(np.float32), dose)
         value, (slope,) = self.problem.evaluate([dose.astype(np.float64)])
         return value, slope.astype(np.float32)
 
     def _gathered(self, n: int, slope: NDArray[np.float32]) -> Vector:
         beam = self.beams[n]
         result = np.zeros(len(beam.to_target), dtype=np.float32)
-        _add_transposed(beam.start, beam.index, beam.value, slope, result)
+        add_transposed(beam.start, beam.index, beam.value, slope, result)
         return result.astype(np.float64)
 
     def _given(self, x: Mapping[int, Vector]) -> dict[int, float]:

@@ -15,7 +15,7 @@ Array = NDArray[np.floating]
 
 
 class Influence(Protocol):
-    """The dose of beamlets in voxels: a stored matrix, or anything that multiplies like one."""
+    """The dose of beamlets in voxels: a matrix, or anything that multiplies like one."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""An influence matrix made elsewhere: voxels by beamlets, in 32-bit values, multiplied by both cores."""
+"""An influence matrix written down: voxels by beamlets, in 32-bit values, multiplied by both cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
-from cantlie.plan.stored import _add_product, _add_transposed
 
 THREADS = 2
 
@@ -97,7 +96,7 @@ class SparseInfluence:
         weights = np.asarray(weights_mu, dtype=np.float32)
         dose = np.zeros(len(self.start) - 1, dtype=np.float32)
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda s: _add_product(self.start[s[0] : s[1] + 1], self.index, self.value, weights,
+            list(pool.map(lambda s: add_product(self.start[s[0] : s[1] + 1], self.index, self.value, weights,
                                                  dose[s[0] : s[1]]), self._shares()))  # fmt: skip
         return dose
 
@@ -107,7 +106,7 @@ class SparseInfluence:
 
         def share(s: tuple[int, int]) -> NDArray[np.float32]:
             result = np.zeros(self.beamlets, dtype=np.float32)
-            _add_transposed(self.start[s[0] : s[1] + 1], self.index, self.value, values[s[0] : s[1]], result)
+            add_transposed(self.start[s[0] : s[1] + 1], self.index, self.value, values[s[0] : s[1]], result)
             return result
 
         with ThreadPoolExecutor(THREADS) as pool:
@@ -138,6 +137,27 @@ def _by_rows(data, indices, indptr, voxels, like):  # type: ignore[no-untyped-de
             index[to] = beamlet
             value[to] = data[place]
     return start, index, value
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def add_product(start, index, value, weights, dose):  # type: ignore[no-untyped-def]
+    """Add to a dose per voxel the product of a matrix, given by rows, with a weight per beamlet."""
+    for n in range(len(dose)):
+        total = np.float32(0.0)
+        for place in range(start[n], start[n + 1]):
+            total += value[place] * weights[index[place]]
+        dose[n] += total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def add_transposed(start, index, value, values, result):  # type: ignore[no-untyped-def]
+    """Add to a value per beamlet the product of the transposed matrix with a value per voxel."""
+    for n in range(len(values)):
+        factor = values[n]
+        if factor == 0.0:
+            continue
+        for place in range(start[n], start[n + 1]):
+            result[index[place]] += factor * value[place]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -20,7 +20,6 @@ from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import Rule, full_part, graded_part, rules_of_protocol
 from cantlie.plan.raster import Raster, source_blur
 from cantlie.plan.request import PlanningRequest, PlanTarget
-from cantlie.plan.stored import stored
 from cantlie.plan.technique import Site, Technique
 from cantlie.plan.voxels import PlanningVoxels, coarse_fractions, planning_voxels
 from cantlie.target.recipes import resolve_first
@@ -156,6 +155,6 @@ def _field_set(
     for raster in rasters:
         x, y = raster.centres_mm()
         beamlets.append(Beamlets(raster.geometry, x[raster.used], y[raster.used], raster.width_mm))
-    influence = stored(influence_matrix(density, beamlets, plain, voxels.grid, voxels.index, progress=progress))
+    influence = influence_matrix(density, beamlets, plain, voxels.grid, voxels.index, progress=progress)
     blurs = tuple(source_blur(raster, model) for raster in rasters)
     return FieldSet(rasters, blurs, influence, target.fractions)
