@@ -243,7 +243,8 @@ def _notes(entries: list[ShiftEntry]) -> tuple[Note, ...]:
     if assumed:
         notes.append(
             Note(
-                f"{assumed} corrected sessions have no measured residual; nothing is taken to have remained",
+                f"{assumed} corrected {'session has' if assumed == 1 else 'sessions have'} no measured residual; "
+                "nothing is taken to have remained",
                 "shift log",
             )
         )

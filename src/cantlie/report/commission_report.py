@@ -57,10 +57,10 @@ def commission_document(pages: CommissionPages) -> Document:
     lead: list[Block] = [
         Tiles(
             [
-                Tile("curves", len(pages.curves)),
-                Tile("output factors", len(pages.outputs)),
-                Tile("within tolerance", len(judged) - len(failed), note=f"of {len(judged)}", tone="pass"),
-                Tile("out of tolerance", len(failed), tone="fail" if failed else ""),
+                Tile("Curves", len(pages.curves)),
+                Tile("Output factors", len(pages.outputs)),
+                Tile("Within tolerance", len(judged) - len(failed), note=f"of {len(judged)}", tone="pass"),
+                Tile("Out of tolerance", len(failed), tone="fail" if failed else ""),
             ]
         ),
         Callout(_SCOPE, title="How to read this report"),
@@ -128,10 +128,10 @@ def _figure(items: Sequence[CurveResiduals]) -> MatplotlibFigure:
             upper.plot(position, item.calculated_percent, color=colour, linewidth=0.9, label=item.curve.label)
             lower.plot(position, item.calculated_percent - item.measured_percent, color=colour, linewidth=0.8)
         lower.axhline(0.0, color=style.MUTED, linewidth=0.6)
-        upper.set_ylabel("dose / % of maximum")
-        lower.set_ylabel("difference / %")
+        upper.set_ylabel("Dose [% of maximum]")
+        lower.set_ylabel("Difference [%]")
         lower.set_ylim(-5, 5)
-        lower.set_xlabel("depth / mm" if items[0].curve.kind == "depth dose" else "position / mm")
+        lower.set_xlabel("Depth [mm]" if items[0].curve.kind == "depth dose" else "Distance from the axis [mm]")
         upper.legend(fontsize=6)
         figure.subplots_adjust(left=0.08, right=0.99, top=0.98, bottom=0.12)
     return figure
@@ -139,13 +139,13 @@ def _figure(items: Sequence[CurveResiduals]) -> MatplotlibFigure:
 
 def _table(items: Sequence[CurveResiduals]) -> Table:
     with_edges = items[0].curve.kind == "profile"
-    columns = [Column("Curve"), Column("mean", "%", digits=2), Column("high dose", "%", digits=2)]
-    columns.append(Column("penumbra", "mm", digits=2) if with_edges else Column("build-up", "mm", digits=2))
+    columns = [Column("Curve"), Column("Mean", "%", digits=2), Column("High dose", "%", digits=2)]
+    columns.append(Column("Penumbra", "mm", digits=2) if with_edges else Column("Build-up", "mm", digits=2))
     if with_edges:
         columns += [
-            Column("tail", "%", digits=2),
-            Column("80–20 measured", "mm", digits=1),
-            Column("calculated", "mm", digits=1),
+            Column("Tail", "%", digits=2),
+            Column("80–20 % measured", "mm", digits=1),
+            Column("Calculated", "mm", digits=1),
         ]
     rows = []
     for item in items:
@@ -172,7 +172,7 @@ def _cell(row: Judged) -> Cell:
 def _outputs(pages: CommissionPages) -> Section:
     if not pages.outputs:
         return Section("Output factors", [Paragraph("None were given.")])
-    columns = [Column("Field"), Column("calculated − measured", "%", digits=2), Column("tolerance", "%", digits=1)]
+    columns = [Column("Field"), Column("Calculated − measured", "%", digits=2), Column("Tolerance", "%", digits=1)]
     rows = [[row.place, _cell(row), row.limit] for row in pages.outputs]
     return Section("Output factors", [Table(columns, rows, note=f"Tolerance: {TOLERANCE_SOURCE}.", compact=True)])
 
@@ -181,17 +181,17 @@ def _model(pages: CommissionPages) -> Section:
     model = pages.model
     energies, share = model.photons()
     facts: list[tuple[str, object]] = [
-        ("Mean photon energy / MeV", float((energies * share).sum())),
-        ("Focal spot, sigma / mm", model.focal_spot_sigma_mm),
-        ("Extra-focal share", model.extra_focal_fraction),
-        ("Extra-focal sigma / mm", model.extra_focal_sigma_mm),
-        ("Jaw transmission", model.jaw_transmission),
-        ("Electrons at the surface", model.electron_contamination),
-        ("Electrons, depth of 1/e / mm", model.electron_contamination_depth_mm),
-        ("Dose per MU / Gy", model.calibration.gy_per_mu),
+        ("Mean photon energy", f"{float((energies * share).sum()):.2f} MeV"),
+        ("Focal spot, σ", f"{model.focal_spot_sigma_mm:.2f} mm"),
+        ("Extra-focal share", f"{100 * model.extra_focal_fraction:.1f} %"),
+        ("Extra-focal source, σ", f"{model.extra_focal_sigma_mm:.1f} mm"),
+        ("Jaw transmission", f"{100 * model.jaw_transmission:.2f} %"),
+        ("Dose of electrons at the surface", f"{100 * model.electron_contamination:.1f} %"),
+        ("Depth where it is 1/e of that", f"{model.electron_contamination_depth_mm:.1f} mm"),
+        ("Dose per MU", f"{model.calibration.gy_per_mu:.5g} Gy"),
     ]
     rows = list(zip(model.off_axis_radius_mm, model.off_axis_fluence, model.off_axis_attenuation, strict=True))
-    columns = [Column("radius", "mm", digits=1), Column("fluence", digits=4), Column("attenuation", digits=4)]
+    columns = [Column("Radius", "mm", digits=1), Column("Fluence", digits=4), Column("Attenuation", digits=4)]
     settings = [
         ("Machine geometry from", pages.base_machine),
         ("Data", pages.folder),
@@ -202,8 +202,8 @@ def _model(pages: CommissionPages) -> Section:
         figure = style.new_figure(style.HALF_WIDTH_IN, 2.2)
         axes = figure.subplots()
         axes.step(energies, share / share.max(), where="mid", color=style.ACCENT)
-        axes.set_xlabel("photon energy / MeV")
-        axes.set_ylabel("relative number")
+        axes.set_xlabel("Photon energy [MeV]")
+        axes.set_ylabel("Relative number of photons")
         figure.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.19)
     blocks: list[Block] = [
         KeyValue(facts),

@@ -8,6 +8,7 @@ from importlib import metadata
 
 import numpy as np
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import MaxNLocator
 
 from cantlie.core.notes import Note
 from cantlie.course.image_guidance import AxisStatistics, GuidanceRow, PopulationErrors
@@ -122,7 +123,7 @@ def _errors(
         for row in own:
             table.append(
                 [
-                    patient or "patient", row.axis, row.images, f"{row.mean_mm:+.2f}".replace("-", "−"),
+                    patient or None, row.axis, row.images, f"{row.mean_mm:+.2f}".replace("-", "−"),
                     None if row.sd_mm is None else f"{row.sd_mm:.2f}", _plus_minus(row), f"{row.largest_mm:.1f}",
                     f"{row.covering_mm:.1f}",
                 ]
@@ -219,6 +220,7 @@ def _figure(rows: Sequence[GuidanceRow], level_mm: float | None, height_in: floa
         if level_mm is not None:
             axes.axhspan(-level_mm, level_mm, color=style.MUTED, alpha=0.15, linewidth=0)
         axes.axhline(0.0, color=style.MUTED, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Image in the order of the log")
         axes.set_ylabel("Displacement [mm]")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,10 @@ def _write_report(
             passes=fitted.passes,
             seconds=seconds,
             notes=fitted.notes,
-            provenance=[("Cantlie", provenance["cantlie"]), ("Created", provenance["created_utc"])],
+            provenance=[
+                ("Cantlie", provenance["cantlie"]),
+                ("Made", datetime.fromisoformat(provenance["created_utc"])),
+            ],
         )
     )
     images = Images()

@@ -231,7 +231,9 @@ def _with_targets(regions: Regions, protocol: Protocol, progress: Progress) -> _
     for name in protocol.target_ids:
         if name not in missing:
             result = result.with_region(name, regions[name])
-    note = Note(f"{', '.join(missing)} is not contoured; it was built from the contours by the protocol", "targets")
+    are, it, were = ("is", "it", "was") if len(missing) == 1 else ("are", "they", "were")
+    message = f"{' and '.join(missing)} {are} not contoured; {it} {were} built from the contours by the protocol"
+    note = Note(message, "targets")
     return _Targets(result, built.lesions, (note, *built.notes))
 
 

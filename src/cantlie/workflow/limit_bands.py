@@ -13,6 +13,7 @@ from cantlie.evaluation.dvh import dvh
 from cantlie.evaluation.metrics import metric_value
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
+from cantlie.report.case_tables import verdict_cell
 from cantlie.report.document import Column, Table
 from cantlie.target.recipes import resolve_first
 from cantlie.workflow.dosimetry import COURSE, Dosimetry
@@ -79,8 +80,8 @@ def bands_table(bands: Sequence[LimitBand], carried: str) -> Table:
         [Column("Structure"), Column("Limit of the course"), Column(f"{carried} alone", digits=1),
          Column("Sum", digits=1), Column("Sum ± one standard error"), Column("Verdict"), Column("Sure")],
         [
-            [band.structure, band.limit, band.carried, band.achieved, f"{band.low:.1f} to {band.high:.1f}",
-             band.verdict, "yes" if band.sure else "no"]
+            [band.structure, band.limit.replace("<=", "≤").replace(">=", "≥"), band.carried, band.achieved,
+             f"{band.low:.1f} to {band.high:.1f}", verdict_cell(band.verdict), "yes" if band.sure else "no"]
             for band in bands
         ],
         caption="Limits of the course on the sum over the CTs",

@@ -122,7 +122,8 @@ class OtherCts:
             "Doses of other CTs",
             [
                 Paragraph(
-                    f"{len(self.files)} dose(s) of {len(self.cts)} other CT(s) were deformed to this CT ({origins}; "
+                    f"{_counted(len(self.files), 'dose')} of {_counted(len(self.cts), 'other CT')} "
+                    f"{'was' if len(self.files) == 1 else 'were'} deformed to this CT ({origins}; "
                     "interpolation) and summed with the doses here, each with its own fractions.",
                     style="lead",
                 ),
@@ -142,6 +143,10 @@ class OtherCts:
             title = "Registration of the CTs" if len(self.cts) == 1 else f"Registration of CT {number + 1}"
             chapters.append(link_section(reference, ct.case, ct.link, lesions, title=title, other="the other CT"))
         return tuple(chapters)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def doses_of_other_cts(
