@@ -140,14 +140,19 @@ class BeamModel(BaseModel):
             )
         return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), where=name)
 
-    def photons(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the middle energies (MeV) of the spectrum's bins and the share of the photons in each, shape (n,)."""
+    def spectrum_bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the edges (MeV) of the spectrum's bins, shape (n + 1,), and the share of the photons in each, (n,)."""
         if self.spectrum_edges_mev:
             edges = np.asarray(self.spectrum_edges_mev)
             weights = np.asarray(self.spectrum_weights)
         else:
             edges, weights = _packaged_spectrum(self.spectrum)
-        return 0.5 * (edges[1:] + edges[:-1]), weights / weights.sum()
+        return edges, weights / weights.sum()
+
+    def photons(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the middle energies (MeV) of the spectrum's bins and the share of the photons in each, shape (n,)."""
+        edges, weights = self.spectrum_bins()
+        return 0.5 * (edges[1:] + edges[:-1]), weights
 
     def relative_fluence(self, radius_mm: ArrayLike) -> NDArray[np.float64]:
         """Return the open-beam fluence relative to the axis at radii in the isocentre plane."""

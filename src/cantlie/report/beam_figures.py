@@ -81,7 +81,7 @@ def fluence_figure(fluences: Sequence[FluenceView], beams: Sequence[BeamRow]) ->
             colourbar = figure.colorbar(image, cax=scale)
             colourbar.outline.set_visible(False)
             colourbar.ax.tick_params(labelsize=6, length=2)
-            colourbar.ax.set_title("MU", fontsize=6.5, pad=3, loc="left")
+            colourbar.ax.set_title(beams[0].meterset_unit if beams else "MU", fontsize=6.5, pad=3, loc="left")
     return figure
 
 

@@ -163,6 +163,8 @@ def _summary(report: CaseReport) -> list[Block]:
         )
     tiles += [
         Tile(f"MU, plan {plan.label}", f"{plan.mu:.0f}", "", f"{plan.segments} segments per fraction")
+        if plan.beams[0].meterset_unit == "MU"
+        else Tile(f"Timer, plan {plan.label}", f"{plan.mu:.2f}", "min", f"{plan.segments} segments per fraction")
         for plan in report.plans[:2]
         if plan.beams
     ]

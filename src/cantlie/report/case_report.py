@@ -64,6 +64,7 @@ class BeamRow:
     rotation: str = ""
     energy_mv: float = 6.0
     area_cm2: float | None = None
+    meterset_unit: str = "MU"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

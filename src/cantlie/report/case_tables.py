@@ -201,7 +201,8 @@ def index_rows(plans: Sequence[PlanView], course: Sequence[PlanIndices]) -> Tabl
 
 
 def beam_rows(beams: Sequence[BeamRow], caption: str = "") -> Table:
-    """Return the beams: angles, segments, MU, jaws."""
+    """Return the beams: angles, segments, MU (minutes of the timer for cobalt), jaws."""
+    by_timer = any(beam.meterset_unit == "min" for beam in beams)
     areas = any(beam.area_cm2 is not None for beam in beams)
     rows: list[Row] = []
     for beam in beams:
@@ -214,7 +215,7 @@ def beam_rows(beams: Sequence[BeamRow], caption: str = "") -> Table:
             gantry,
             beam.collimator_deg,
             beam.couch_deg,
-            f"{beam.energy_mv:g} MV",
+            "Co-60" if by_timer else f"{beam.energy_mv:g} MV",
             _jaw(beam.jaw_x_mm),
             _jaw(beam.jaw_y_mm),
             beam.segments,
@@ -234,7 +235,9 @@ def beam_rows(beams: Sequence[BeamRow], caption: str = "") -> Table:
         Column("Jaws X", "cm", align="right"),
         Column("Jaws Y", "cm", align="right"),
         Column("Segments", align="right"),
-        Column("MU", "per fraction", align="right", digits=1),
+        Column("Timer", "min per fraction", align="right", digits=2)
+        if by_timer
+        else Column("MU", "per fraction", align="right", digits=1),
     ]
     if areas:
         columns.append(Column("Mean opening", "cm²", align="right", digits=1))

@@ -39,6 +39,7 @@ from cantlie.workflow.arc_page import arc_view
 from cantlie.workflow.choices import delivered_as
 from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
+from cantlie.workflow.machine_choice import beam_quality
 from cantlie.workflow.new_ct_page import new_ct_sections
 from cantlie.workflow.results import segments_of
 from cantlie.workflow.scheme_stage import scheme_view
@@ -166,7 +167,9 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         checks=[check for check in planned.checks if check.what.startswith(name)],
         delivery_minutes=found.delivery_s / 60.0,
         complexity=[
-            ("Monitor units per Gy", f"{found.mu_per_gy:.0f}"),
+            ("Monitor units per Gy", f"{found.mu_per_gy:.0f}")
+            if planned.machine.cobalt is None
+            else ("Timer minutes per Gy", f"{found.mu_per_gy:.2f}"),
             ("Mean aperture", f"{found.mean_aperture_cm2:.0f} cm²"),
             ("Leaf pairs open by less than 2 cm", f"{100 * found.small_aperture_score:.0f} %"),
             ("Plan modulation (0: open fields)", f"{found.modulation:.2f}"),
@@ -174,7 +177,7 @@ def _plan_view(one: PlannedTarget, planned: PlannedCase) -> PlanView:
         delivery_note="Estimated from monitor units, dose rate, segments, leaf travel and gantry rotation.",
         technique=(
             f"{_delivery(one.plan, protocol.technique.delivery)}, "
-            f"{planned.machine.energy_mv:g} MV, {planned.machine.description}; set-up {_setup(planned)}"
+            f"{beam_quality(planned.machine)}, {planned.machine.description}; set-up {_setup(planned)}"
         ),
     )
 
@@ -212,6 +215,7 @@ def _beam_row(beam: TreatmentBeam, machine: Machine) -> BeamRow:
         gantry_stop_deg=points[-1].geometry.gantry_deg % 360.0 if beam.dynamic else None,
         rotation=("CW" if points[-1].geometry.gantry_deg > geometry.gantry_deg else "CC") if beam.dynamic else "",
         energy_mv=machine.energy_mv,
+        meterset_unit=machine.meterset_unit,
     )
 
 

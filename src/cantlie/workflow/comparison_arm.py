@@ -25,6 +25,7 @@ from cantlie.workflow.choices import delivered_as
 from cantlie.workflow.comparison_biology import Assumptions, BiologyOfArm, biology_of_arm
 from cantlie.workflow.comparison_halves import HalvesOfArm, halves_of_arm
 from cantlie.workflow.dosimetry import COURSE
+from cantlie.workflow.machine_choice import beam_quality
 from cantlie.workflow.plan_case import PlannedCase, citations_of
 
 _MOST_ORGANS = 16
@@ -213,7 +214,7 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         id=protocol.id,
         title=protocol.title,
         summary=protocol.summary,
-        technique=f"{delivered_as(technique.delivery)}, {beams}, {planned.machine.energy_mv:g} MV",
+        technique=f"{delivered_as(technique.delivery)}, {beams}, {beam_quality(planned.machine)}",
         plans_from=plans_from,
         dose=dose,
         prescription_gy=max(p.target.prescription_gy for p in plans),

@@ -99,7 +99,7 @@ def _plan_view(
     beams = [] if file is None else [_beam_row(beam, file) for beam in file.plan]
     first = file.plan.beams[0].control_points[0].geometry.isocentre_mm if beams and file is not None else (0.0,) * 3
     return PlanView(
-        label=plan.name,
+        label=plan.name.removeprefix("plan "),
         target=plan.target,
         dose=plan.dose,
         prescription_gy=prescriptions.get(plan.target) or float(plan.dose.values.max()),
@@ -130,6 +130,7 @@ def _beam_row(beam: TreatmentBeam, file: PlanFile) -> BeamRow:
         gantry_stop_deg=last.gantry_deg % 360.0 if turned else None,
         rotation=("CW" if last.gantry_deg > geometry.gantry_deg else "CC") if turned else "",
         energy_mv=file.energy_mv.get(beam.number, 6.0),
+        meterset_unit="min" if file.dosimeter_unit == "MINUTE" else "MU",
     )
 
 

@@ -88,6 +88,14 @@ def machines_of(
     return found, notes
 
 
+def beam_quality(machine: Machine) -> str:
+    """Return the quality of a machine's beam in words: ``6 MV``, or ``cobalt-60`` with the day of its timer."""
+    if machine.cobalt is None:
+        return f"{machine.energy_mv:g} MV"
+    day = machine.cobalt.treatment_date
+    return "cobalt-60" if day is None else f"cobalt-60 (timer for the source on {day})"
+
+
 _COUNTED = {"MU": "monitor units", "MINUTE": "minutes of a timer"}
 
 

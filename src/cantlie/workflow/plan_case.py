@@ -40,7 +40,7 @@ from cantlie.workflow.course_stage import CourseResult, biology_of, course_of, s
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.earlier_sessions import EarlierSessions
 from cantlie.workflow.export import ExportedFile, export_case
-from cantlie.workflow.machine_choice import machine_for
+from cantlie.workflow.machine_choice import beam_quality, machine_for
 from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.patient_stage import PreparedPatient
 from cantlie.workflow.phases_stage import Breathing, PlanningPhase, prepare_breathing_patient
@@ -330,6 +330,12 @@ def write_results(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFil
         "complexity": {
             one.target.name: asdict(complexity(one.plan, planned.machine)) for one in planned.planning.plans
         },
+        "machine": {
+            "id": planned.machine.id,
+            "energy_mv": planned.machine.energy_mv,
+            "meterset_unit": planned.machine.dosimeter_unit,
+            "beam": beam_quality(planned.machine),
+        },
         "arcs": {one.target.name: arc_summaries(one.plan, planned.machine) for one in planned.planning.plans},
         "independent_check": [asdict(check) for check in planned.checks],
         **planned.answers.results(),
@@ -418,6 +424,13 @@ def beyond_the_planner(protocol: Protocol, machine: Machine, *, one_ct: bool = F
     if abs(technique.energy_mv - machine.energy_mv) > 0.05:
         message = f"the protocol asks for {technique.energy_mv:g} MV; {machine.id} has {machine.energy_mv:g} MV"
         notes.append(Note(message, "technique"))
+    if machine.cobalt is not None:
+        message = (
+            f"what is called MU is minutes of the timer, for the source on {machine.cobalt.treatment_date} with "
+            f"{100.0 * machine.cobalt.remaining:.1f} % of the dose rate of {machine.cobalt.reference_date}; it loses "
+            "1.1 % a month, and timer settings must follow"
+        )
+        notes.append(Note(message, machine.id))
     return notes
 
 
