@@ -147,6 +147,50 @@ def test_a_known_model_is_found_again_from_noisy_data():
     assert [f for f, _ in messages] == sorted(f for f, _ in messages)
 
 
+def tilted(model, tilt):
+    """The model with its spectrum tilted, in bins of its own."""
+    edges, share = model.spectrum_bins()
+    weights = share * (0.5 * (edges[1:] + edges[:-1])) ** tilt
+    own = {"spectrum_edges_mev": tuple(edges.tolist()), "spectrum_weights": tuple((weights / weights.sum()).tolist())}
+    return model.model_copy(update=own)
+
+
+FIFTEEN = tilted(BeamModel.named("generic-15mv"), 0.3).model_copy(
+    update={
+        "focal_spot_sigma_mm": 1.5,
+        "extra_focal_fraction": 0.085,
+        "electron_contamination": 0.14,
+        "jaw_transmission": 0.003,
+        "off_axis_fluence": (1.0, 1.012, 1.028, 1.040, 1.052, 1.070, 1.070),
+    }
+)
+COBALT = tilted(BeamModel.named("generic-co60"), -0.2).model_copy(
+    update={
+        "focal_spot_sigma_mm": 4.2,
+        "extra_focal_fraction": 0.08,
+        "off_axis_fluence": (1.0, 0.995, 0.98, 0.96, 0.94),
+    }
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("truth_model", "energy_mv", "sad_mm", "ssd_mm"),
+    [(FIFTEEN, 15.0, 1000.0, 900.0), (COBALT, 1.25, 800.0, 750.0)],
+    ids=["15 MV", "cobalt-60"],
+)
+def test_a_beam_of_another_quality_is_found_again_from_noisy_data(truth_model, energy_mv, sad_mm, ssd_mm):
+    sets = to_measure((40.0, 100.0), (50.0, 100.0), (40.0, 70.0, 100.0), ssd_mm=ssd_mm)
+    sets = [replace(item, energy_mv=energy_mv) for item in sets]
+    points = tank_points(sets, sad_mm)
+    truth = tank_dose(truth_model, points)
+    data = replace(measured_beam(measured(sets, points, truth, 1)), calibration=truth_model.calibration)
+    result = commission(data, "found", sad_mm=sad_mm)
+    assert_recovered(sets, points, tank_dose(result.model, points), truth)
+    assert result.model.focal_spot_sigma_mm == pytest.approx(truth_model.focal_spot_sigma_mm, abs=0.3)
+    assert not any("kernels" in note.message or "settled" in note.message for note in result.notes)
+
+
 def test_what_was_not_measured_stays_typical_and_is_said():
     sets = to_measure((40.0,), (), (40.0,))[:1]
     points = tank_points(sets)

@@ -34,10 +34,11 @@ _FLOOR = 0.0015
 _POSITION_MM = 0.3
 _OUTPUT_NOISE = 0.004
 _RADII_MM = (0.0, 10.0, 25.0, 40.0, 50.0, 60.0, 75.0, 87.5, 100.0, 125.0, 150.0, 175.0, 200.0, 240.0, 280.0)
-_KERNELS_END_MEV = 6.5
+_KERNELS_END_MEV = 20.0
 _SHIFT = 10.0
 
-_TYPICAL = BeamModel.named("generic-6mv")
+_TYPICAL = {1.25: "generic-co60", 6.0: "generic-6mv", 8.0: "generic-8mv", 10.0: "generic-10mv", 15.0: "generic-15mv"}
+_COBALT_BELOW_MV = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,23 @@ class _Parameter:
     stage: int
 
 
-_PARAMETERS = (
-    _Parameter("spectrum_tilt", 0.0, -1.5, 1.5, 0.6, 1),
-    _Parameter("spectrum_curve", 0.0, -0.8, 0.8, 0.3, 1),
-    _Parameter("electron_contamination", 0.15, 0.0, 0.8, 0.15, 1),
-    _Parameter("electron_contamination_depth_mm", 6.0, 2.0, 15.0, 2.0, 1),
-    _Parameter("focal_spot_sigma_mm", 1.1, 0.0, 4.0, 1.0, 2),
-    _Parameter("jaw_transmission", 0.005, 0.0, 0.05, 0.005, 2),
-    _Parameter("softening", 1.0, 0.0, 2.5, 0.5, 2),
-    _Parameter("extra_focal_fraction", 0.06, 0.0, 0.25, 0.04, 3),
-    _Parameter("extra_focal_sigma_mm", 14.0, 3.0, 40.0, 7.0, 3),
-)
+def _parameters(typical: BeamModel) -> tuple[_Parameter, ...]:
+    """Return what is fitted beside the profile, held loosely near a typical beam of about that energy."""
+    depth_mm, spot_mm = typical.electron_contamination_depth_mm, typical.focal_spot_sigma_mm
+    transmission, wide_mm = typical.jaw_transmission, typical.extra_focal_sigma_mm
+    return (
+        _Parameter("spectrum_tilt", 0.0, -1.5, 1.5, 0.6, 1),
+        _Parameter("spectrum_curve", 0.0, -0.8, 0.8, 0.3, 1),
+        _Parameter("electron_contamination", typical.electron_contamination, 0.0, 0.8, 0.15, 1),
+        _Parameter("electron_contamination_depth_mm", depth_mm, min(2.0, 0.5 * depth_mm), 2.5 * depth_mm, 2.0, 1),
+        _Parameter("focal_spot_sigma_mm", spot_mm, 0.0, max(4.0, 2.0 * spot_mm), 1.0, 2),
+        _Parameter("jaw_transmission", transmission, 0.0, 0.05, max(0.005, 0.5 * transmission), 2),
+        _Parameter("softening", 1.0, 0.0, 2.5, 0.5, 2),
+        _Parameter("extra_focal_fraction", typical.extra_focal_fraction, 0.0, 0.25, 0.04, 3),
+        _Parameter("extra_focal_sigma_mm", wide_mm, 3.0, max(40.0, 2.0 * wide_mm), 0.5 * wide_mm, 3),
+    )
+
+
 _HORN = _Parameter("off_axis_fluence", 1.0, 0.2, 1.6, 0.3, 2)
 _HORN_BEND = 0.015
 
@@ -141,8 +148,8 @@ def _notes(data: MeasuredBeam, fit: _Fit, vector: NDArray[np.float64], change: f
     if fit.top_energy_mev > _KERNELS_END_MEV:
         notes.append(
             Note(
-                f"the kernels of the engine reach 6 MeV; photons above, up to {fit.top_energy_mev:g} MeV, are treated "
-                "as such of 6 MeV"
+                f"the kernels of the engine reach 20 MeV; photons above, up to {fit.top_energy_mev:g} MeV, are treated "
+                "as such of 20 MeV"
             )
         )
     if change > 3 * _SETTLED:
@@ -174,20 +181,20 @@ class _Fit:
         self.calibration: Calibration = data.calibration
         self.points = points
         self.sets = sets
-        edges = np.asarray(_base_edges_mev())
-        self.edges_mev = edges * (data.energy_mv / 6.0)
-        used = _base_weights() > 0
-        self.top_energy_mev = float(self.edges_mev[1:][used].max())
+        self.like = BeamModel.named(_TYPICAL[min(_TYPICAL, key=lambda mv: abs(np.log(mv / data.energy_mv)))])
+        self.edges_mev, self.base_weights = _base_spectrum(self.like, data.energy_mv)
+        self.top_energy_mev = float(self.edges_mev[1:][self.base_weights > 0].max())
+        self.common = _parameters(self.like)
         self.reach_mm = _reach_mm(data, points.sad_mm)
         inner = [radius for radius in _RADII_MM if radius < self.reach_mm - 4.0]
         self.radii_mm = (*inner, float(self.reach_mm)) if self.reach_mm > 5.0 else ()
-        self.parameters = (*_PARAMETERS, *(_HORN for _ in self.radii_mm[1:]))
+        self.parameters = (*self.common, *(_HORN for _ in self.radii_mm[1:]))
         self.low, self.high, self.spread, stages = np.array(
             [(p.low, p.high, p.spread, p.stage) for p in self.parameters]
         ).T
         self.stages = stages.astype(int)
-        horns = _TYPICAL.relative_fluence(np.asarray(self.radii_mm)) if self.radii_mm else np.ones(1)
-        self.typical = np.array([*(p.typical for p in _PARAMETERS), *(horns[1:] / horns[0])])
+        horns = self.like.relative_fluence(np.asarray(self.radii_mm)) if self.radii_mm else np.ones(1)
+        self.typical = np.array([*(p.typical for p in self.common), *(horns[1:] / horns[0])])
         self.correction = np.ones(points.x_mm.size)
         self.sigma = np.ones(points.x_mm.size)
         self.fitted = points.depth_mm >= _FIT_FROM_MM
@@ -195,30 +202,31 @@ class _Fit:
 
     def model(self, vector: NDArray[np.float64]) -> BeamModel:
         """Return the beam model of a vector of parameters."""
-        values = dict(zip((p.name for p in _PARAMETERS), vector.tolist(), strict=False))
-        horns = vector[len(_PARAMETERS) :].tolist()
-        energy = 0.5 * (self.edges_mev[1:] + self.edges_mev[:-1]) / (self.energy_mv / 6.0)
-        bend = np.log(energy / 1.5)
-        weights = _base_weights() * np.exp(values["spectrum_tilt"] * bend + values["spectrum_curve"] * bend**2)
+        values = dict(zip((p.name for p in self.common), vector.tolist(), strict=False))
+        horns = vector[len(self.common) :].tolist()
+        middle_mev = self.energy_mv if self.energy_mv < _COBALT_BELOW_MV else 0.25 * self.energy_mv
+        bend = np.log(0.5 * (self.edges_mev[1:] + self.edges_mev[:-1]) / middle_mev)
+        weights = self.base_weights * np.exp(values["spectrum_tilt"] * bend + values["spectrum_curve"] * bend**2)
         weights /= weights.sum()
-        softening = 1.0 + values["softening"] * (np.asarray(_TYPICAL.off_axis_attenuation) - 1.0)
-        radii = np.union1d(np.asarray(self.radii_mm), np.asarray(_TYPICAL.off_axis_radius_mm))
-        fluence = np.interp(radii, self.radii_mm, [1.0, *horns]) if horns else _TYPICAL.relative_fluence(radii)
+        softening = 1.0 + values["softening"] * (np.asarray(self.like.off_axis_attenuation) - 1.0)
+        radii = np.union1d(np.asarray(self.radii_mm), np.asarray(self.like.off_axis_radius_mm))
+        fluence = np.interp(radii, self.radii_mm, [1.0, *horns]) if horns else self.like.relative_fluence(radii)
         return BeamModel(
             name=self.name,
             description=f"{self.energy_mv:g} MV photons, commissioned from measured data",
             spectrum_edges_mev=tuple(self.edges_mev.tolist()),
             spectrum_weights=tuple(float(f"{weight:.6g}") for weight in weights),
             focal_spot_sigma_mm=round(values["focal_spot_sigma_mm"], 4),
-            collimator_distance_mm=_TYPICAL.collimator_distance_mm,
+            collimator_distance_mm=self.like.collimator_distance_mm,
             extra_focal_fraction=round(values["extra_focal_fraction"], 6),
             extra_focal_sigma_mm=round(values["extra_focal_sigma_mm"], 4),
-            extra_focal_distance_mm=_TYPICAL.extra_focal_distance_mm,
+            extra_focal_distance_mm=self.like.extra_focal_distance_mm,
             jaw_transmission=round(values["jaw_transmission"], 7),
             off_axis_radius_mm=tuple(radii.tolist()),
             off_axis_fluence=tuple(round(value, 6) for value in fluence.tolist()),
             off_axis_attenuation=tuple(
-                round(float(value), 6) for value in np.interp(radii, np.asarray(_TYPICAL.off_axis_radius_mm), softening)
+                round(float(value), 6)
+                for value in np.interp(radii, np.asarray(self.like.off_axis_radius_mm), softening)
             ),
             electron_contamination=round(values["electron_contamination"], 6),
             electron_contamination_depth_mm=round(values["electron_contamination_depth_mm"], 4),
@@ -271,7 +279,7 @@ class _Fit:
         count = len(self.radii_mm)
         if count < 3:
             return pull
-        horns = np.concatenate([[1.0], vector[len(_PARAMETERS) :]])
+        horns = np.concatenate([[1.0], vector[len(self.common) :]])
         radii = np.asarray(self.radii_mm)
         slope = np.diff(horns) / np.diff(radii)
         bend = np.diff(slope) * 0.5 * (radii[2:] - radii[:-2])
@@ -308,14 +316,13 @@ class _Fit:
         return result
 
 
-def _base_edges_mev() -> NDArray[np.float64]:
-    energies, _ = BeamModel(name="base").photons()
-    half = 0.5 * (energies[1] - energies[0])
-    return np.append(energies - half, energies[-1] + half)
-
-
-def _base_weights() -> NDArray[np.float64]:
-    return BeamModel(name="base").photons()[1]
+def _base_spectrum(like: BeamModel, energy_mv: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return edges (MeV) and weights of a typical spectrum, stretched to a nominal energy; cobalt's lines stay."""
+    edges, weights = like.spectrum_bins()
+    if energy_mv < _COBALT_BELOW_MV:
+        return edges, weights
+    nominal = next(mv for mv, name in _TYPICAL.items() if name == like.name)
+    return edges * (energy_mv / nominal), weights
 
 
 def _reach_mm(data: MeasuredBeam, sad_mm: float) -> float:
