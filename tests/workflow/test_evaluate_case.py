@@ -164,3 +164,26 @@ def test_doses_of_beams_of_one_plan_are_added_up(case):
     summed = summed_plans(beams, (), ALTERNATING, Regions(GRID, MASKS))
     assert len(summed.plans) == 1
     assert float(summed.physical.values.max()) == pytest.approx(30.0, rel=1e-3)
+
+
+def test_two_doses_of_one_plan_are_not_summed_in_silence(case, tmp_path, capsys):
+    folder, made = case
+    first = read_dose_file(folder / "RD_PTV1.dcm")
+    again = Volume(GRID, np.asarray(first.dose.values, np.float32) * np.float32(1.01))
+    write_rtdose(made, again, folder / "RD_again.dcm", plan_uids=list(first.plan_uids))
+    command = ["evaluate", str(folder), "--out", str(tmp_path / "out")]
+    assert run(command) == 2
+    assert "two doses are of the same plan, 'PTV1'" in capsys.readouterr().err
+
+
+def test_plans_of_one_label_keep_their_own_beams(case, tmp_path):
+    folder, _ = case
+    for name, beam in (("PTV1", "first"), ("PTV2", "second")):
+        data = dcmread(folder / f"RP_{name}.dcm")
+        data.RTPlanLabel, data.BeamSequence[0].BeamName = "IMRT", beam
+        data.save_as(folder / f"RP_{name}.dcm")
+    assert run(["evaluate", str(folder), "--out", str(tmp_path / "out")]) in (0, 1)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["plan"] for row in results["plans_summed"]] == ["IMRT", "IMRT (2)"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ">first<" in page and ">second<" in page

@@ -26,7 +26,7 @@ class PlanDose:
     Attributes
     ----------
     name
-        The plan's label, or its number among the doses.
+        The plan's label, with a number where another plan has the same, or its number among the doses.
     target
         The target of the protocol that it treats; empty where none can be told.
     dose
@@ -35,6 +35,8 @@ class PlanDose:
         Number of fractions; None where nothing says it.
     fractions_from
         What says it: ``given``, ``RTPLAN`` or ``protocol``.
+    plan_uid
+        SOP instance UID of its RTPLAN, where that is at hand.
     """
 
     name: str
@@ -42,6 +44,7 @@ class PlanDose:
     dose: Volume
     fractions: int | None
     fractions_from: str
+    plan_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +129,7 @@ def summed_plans(
     Raises
     ------
     InputError
-        If the number of given fractions does not fit the number of doses.
+        If the number of given fractions does not fit the number of doses, or two doses are of one plan.
     """
     single = [file for file in files if file.summation_type in ("PLAN", "FRACTION", "BEAM")]
     parts = single or list(files)
@@ -166,11 +169,22 @@ def _plan_doses(
     by_uid = {file.plan.sop_instance_uid: file.plan for file in plans}
     result: list[PlanDose] = []
     of_beams: dict[tuple[str, ...], int] = {}
+    whole: set[tuple[str, ...]] = set()
     for number, file in enumerate(files):
         plan = next((by_uid[uid] for uid in file.plan_uids if uid in by_uid), None)
         named = plan.target_name if plan is not None and plan.target_name in protocol.target_ids else ""
         target = named or _most_treated(file.dose, protocol, regions)
         name = (plan.label if plan is not None else "") or f"plan {len(result) + 1}"
+        same = sum(one.name == name or one.name.startswith(f"{name} (") for one in result)
+        name = f"{name} ({same + 1})" if same and file.summation_type != "BEAM" else name
+        if file.summation_type == "PLAN" and file.plan_uids and not given:
+            if file.plan_uids in whole:
+                raise InputError(
+                    f"two doses are of the same plan, {name.removesuffix(f' ({same + 1})')!r}",
+                    where="RTDOSE",
+                    remedy="name the one to be judged with --dose, or give each its --fractions",
+                )
+            whole.add(file.plan_uids)
         count: int | None = None
         source = ""
         if given:
@@ -194,7 +208,8 @@ def _plan_doses(
         if file.summation_type == "BEAM":
             of_beams[file.plan_uids] = len(result)
             notes.append(Note("doses of single beams are summed as doses of all fractions", name))
-        result.append(PlanDose(name, target, dose, count, source))
+        uid = plan.sop_instance_uid if plan is not None else ""
+        result.append(PlanDose(name, target, dose, count, source, uid))
     return result
 
 
