@@ -94,7 +94,7 @@ def _probability_table(lines: Sequence[ProbabilityLine], caption: str, colours: 
 
 
 def halves_section(report: ComparisonReport, view: View) -> Section:
-    """Return what the two halves of the liver share, and what repair between their sessions does; empty for other arms."""
+    """Return what two halves of the liver share, and what repair between their sessions does."""
     blocks: list[Block] = []
     if report.halves:
         rows: list[Row] = []
