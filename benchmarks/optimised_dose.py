@@ -103,7 +103,9 @@ def in_double(influence, matrices, weights):
     for number, (beam, (blur_x, blur_y)) in enumerate(zip(influence.beams, matrices, strict=True)):
         fluence = np.zeros((blur_y.shape[3], blur_x.shape[3]))
         fluence[beam.row, beam.column] = weights[influence.offsets[number] : influence.offsets[number + 1]]
-        planes = sum(blur_y[:, k] @ fluence @ blur_x[:, k].transpose(0, 2, 1) for k in range(blur_x.shape[1]))
+        planes = np.zeros(beam.blurs.plane_shape)  # with its padding
+        for k in range(blur_x.shape[1]):
+            planes[:, : blur_y.shape[2], : blur_x.shape[2]] += blur_y[:, k] @ fluence @ blur_x[:, k].swapaxes(1, 2)
         flat, row, plane = planes.ravel(), planes.shape[2], planes.shape[1] * planes.shape[2]
         w, v, u = beam.part.astype(float).T
         base = beam.base.astype(np.int64)

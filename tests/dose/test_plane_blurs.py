@@ -50,9 +50,9 @@ def test_bands_and_modes_give_what_whole_matrices_give(rows, columns, seed):
     exact = np.einsum("zkjr,zkic,rc->zji", y, x, fluence, optimize=True)
     found = made.forward(row, column, fluence[row, column].astype(np.float32))
     assert found.shape == made.plane_shape
-    assert np.abs(found - exact).max() < 1e-4 * exact.max()
-    values = generator.random(exact.shape).astype(np.float32)
-    back = np.einsum("zkjr,zkic,zji->rc", y, x, values, optimize=True)[row, column]
+    assert np.abs(found[:, : y.shape[2], : x.shape[2]] - exact).max() < 1e-4 * exact.max()
+    values = generator.random(made.plane_shape).astype(np.float32)
+    back = np.einsum("zkjr,zkic,zji->rc", y, x, values[:, : y.shape[2], : x.shape[2]], optimize=True)[row, column]
     assert np.abs(made.adjoint(row, column, values) - back).max() < 1e-4 * back.max()
 
 
@@ -75,7 +75,7 @@ def test_rows_that_nobody_reads_are_not_calculated():
     part = PlaneBlurs.of(x, y, needed)
     dose = part.forward(row, column, np.ones(400, dtype=np.float32))
     whole = np.einsum("zkjr,zkic->zji", y, x, optimize=True)
-    np.testing.assert_allclose(dose[0, 12:30], whole[0, 12:30], atol=1e-4 * whole.max())
+    np.testing.assert_allclose(dose[0, 12:30, : x.shape[2]], whole[0, 12:30], rtol=0.0, atol=1e-4 * whole.max())
     assert not dose[1].any()
     assert not dose[:, :12].any()
     assert not dose[:, 30:].any()

@@ -352,7 +352,8 @@ def _beam_operator(
         geometry, model, planes, local, amount, nodes_x, x_beamlets, nodes_y, y_beamlets, half, grid.spacing_mm
     )
     blurs = PlaneBlurs.of(blur_x, blur_y, _rows_read(index_z, index_y, planes.size))
-    base = (index_z * nodes_y.size + index_y) * nodes_x.size + index_x
+    _, nodes_j, nodes_i = blurs.plane_shape
+    base = ((index_z * nodes_j + index_y) * nodes_i + index_x).astype(np.int32)
     part = np.stack([part_z, part_y, part_x], axis=1)
     operator = _BeamOperator(column, row, blurs, base, part, np.ones(rows.size, dtype=np.float32))
 
