@@ -175,16 +175,35 @@ def fhir(
 
 @app.command()
 def deidentify(
-    data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the cohort to share.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="Cohort (folder of CSV files, Excel workbook), or DICOM files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for what may be shared.")],
     key_file: Annotated[
         Path | None, typer.Option("--key-file", metavar="FILE", help="Key that makes the same pseudonyms again.")
     ] = None,
 ) -> None:
-    """Write a cohort again with pseudonyms and shifted dates, for sharing."""
-    from cantlie.cohort.deidentify import deidentify_folder
+    """Write a cohort, or DICOM files, again with pseudonyms and shifted dates, for sharing."""
+    if _is_cohort(data):
+        from cantlie.cohort.deidentify import deidentify_folder
 
-    done = deidentify_folder(data, out, key_file=key_file)
-    for note in done.notes:
+        notes = deidentify_folder(data, out, key_file=key_file).notes
+    else:
+        from cantlie.dicom.deidentify import deidentify_dicom
+
+        with progress_shown("Cantlie de-identification") as progress:
+            done = deidentify_dicom(data, out, key_file=key_file, progress=progress)
+        notes = done.notes
+        for name, count in done.files.items():
+            say(f"{name}: {count} files")
+    for note in notes:
         tell(f"! {note.sentence()}")
-    say(f"De-identified cohort in {out}.")
+    say(f"De-identified in {out}.")
+
+
+def _is_cohort(data: Path) -> bool:
+    from cantlie.cohort.schema import TABLES
+
+    if data.is_dir():
+        return any(file.stem.lower() in TABLES and file.suffix.lower() in (".csv", ".tsv") for file in data.iterdir())
+    return data.suffix.lower() in (".csv", ".xlsx", ".xlsm")

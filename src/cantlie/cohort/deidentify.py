@@ -49,10 +49,7 @@ def deidentify(cohort: Cohort, secret: bytes, *, largest_shift_days: int = 180) 
     ids = sorted(cohort.patients["patient_id"])
     order = sorted(ids, key=digest)
     pseudonym = {patient: f"P{number:04d}" for number, patient in enumerate(order, start=1)}
-    shift = {
-        patient: pd.Timedelta(days=-1 - int.from_bytes(digest(patient)[:4], "big") % largest_shift_days)
-        for patient in ids
-    }
+    shift = {patient: pd.Timedelta(days=-days_back(digest(patient), largest_shift_days)) for patient in ids}
     tables, removed = {}, []
     for name, frame in cohort.tables.items():
         new = frame.copy()
@@ -124,15 +121,9 @@ def deidentify_folder(
         If the data are wrong, the output would mix with other files, or the key lies beside the data to share.
     """
     data, out = Path(data), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the output folder is not empty", where=str(out), remedy="name a new folder")
-    folder = data.resolve() if data.is_dir() else data.resolve().parent
-    if out.resolve() == folder or folder in out.resolve().parents:
-        raise InputError("the output lies within the data", where=str(out), remedy="name a folder elsewhere")
-    if key_file is not None and out.resolve() in Path(key_file).resolve().parents:
-        raise InputError("the key would be shared with the data", where=str(key_file), remedy="keep it elsewhere")
+    check_folders(data, out, key_file)
     cohort = read_cohort(data, label=out.name, extra_columns={"patients": extra_columns} if extra_columns else None)
-    secret = secrets.token_bytes(32) if key_file is None else _key(Path(key_file))
+    secret = secret_of(key_file)
     shared = deidentify(cohort, secret)
     files = write_cohort(shared, out)
     notes = list(shared.notes)
@@ -144,6 +135,39 @@ def deidentify_folder(
         Note("read the text columns that stay (sites, terms, drugs) and rare combinations before sharing", "cohort")
     )
     return Deidentified(files, None if key_file is None else Path(key_file), len(shared), tuple(notes))
+
+
+def check_folders(data: Path, out: Path, key_file: Path | None) -> None:
+    """Refuse an output that would mix with other files or hold the key.
+
+    Raises
+    ------
+    InputError
+        If the output is not empty, lies within the data, or holds the key.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("the output folder is not empty", where=str(out), remedy="name a new folder")
+    folder = data.resolve() if data.is_dir() else data.resolve().parent
+    if out.resolve() == folder or folder in out.resolve().parents:
+        raise InputError("the output lies within the data", where=str(out), remedy="name a folder elsewhere")
+    if key_file is not None and out.resolve() in Path(key_file).resolve().parents:
+        raise InputError("the key would be shared with the data", where=str(key_file), remedy="keep it elsewhere")
+
+
+def secret_of(key_file: Path | None) -> bytes:
+    """Return the key of a file, which is made if it does not exist; without a file a random one.
+
+    Raises
+    ------
+    InputError, OutputError
+        If the file is not a key or cannot be written.
+    """
+    return secrets.token_bytes(32) if key_file is None else _key(Path(key_file))
+
+
+def days_back(digest: bytes, largest_shift_days: int = 180) -> int:
+    """Return by how many days the dates of a patient move back, from the keyed digest of the patient."""
+    return 1 + int.from_bytes(digest[:4], "big") % largest_shift_days
 
 
 def _key(path: Path) -> bytes:
