@@ -2,9 +2,9 @@
 
 On every plane the dose is a sum of Gaussian blurs, each separable: a matrix along x and one along y. Narrow blurs reach
 few beamlets, so that their matrices are bands, and only the bands are multiplied. Wide blurs are smooth: all of them,
-on all planes, are combinations of few modes of the fluence and few of the dose, found by singular values. What these
-two leave out is below 1e-4 of the largest dose. The sums run in loops of our own and not in BLAS, whose threads cost
-more than they save on matrices of this size, and which would make the sums depend on the number of cores.
+on all planes, are combinations of few modes of the fluence and few of the dose. What these two leave out is below 1e-4
+of the largest dose. The sums run in loops of our own and not in BLAS, whose threads cost more than they save on
+matrices of this size, and which would make the sums depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 _WIDE_KINDS = 3
 _BAND = 1e-4
 """Least share of a blur's peak that counts as part of its band."""
-_MODES = 5e-4
-"""Least singular value of a mode of the wide blurs, relative to the first; they carry a few percent of the dose."""
+_MODES = 1e-3
+"""Share of a wide blur that its modes may leave out; wide blurs carry a few percent of the dose."""
 _LANES = 8
 """Rows of matrices are padded with zeros to whole numbers of these, and taken in pairs."""
 
@@ -127,18 +127,49 @@ def _reaches(matrix: Matrix) -> tuple[Reach, Reach]:
 
 def _modes(blur: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     """Return modes of beamlets (beamlets, m), blurs between modes (planes, kinds, n, m), modes of nodes (nodes, n)."""
-    beamlets = _space(blur.reshape(-1, blur.shape[3]))
-    reduced = blur @ beamlets
-    nodes = _space(reduced.transpose(0, 1, 3, 2).reshape(-1, blur.shape[2]))
-    return _padded(beamlets), _padded(nodes.T @ reduced), _padded(nodes)
+    beamlets = _span(blur.reshape(-1, blur.shape[3]).astype(np.float64), _MODES)
+    reduced = blur @ beamlets.T
+    nodes = _span(reduced.transpose(0, 1, 3, 2).reshape(-1, blur.shape[2]), _MODES)
+    return _padded(beamlets.T), _padded(nodes @ reduced), _padded(nodes.T)
 
 
-def _space(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return an orthonormal basis of the space that the rows of a matrix span, shape (columns, n)."""
-    double = rows.astype(np.float64)
-    squares, vectors = np.linalg.eigh(double.T @ double)
-    kept = squares > _MODES**2 * max(float(squares[-1]), 1e-300)
-    return np.asarray(vectors[:, kept])
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _span(rows, least):  # type: ignore[no-untyped-def]
+    """Return orthonormal rows, in whose span all rows of a matrix lie but for a share of the longest; spoils the matrix.
+
+    The row that is left longest is taken out of all others, over and over (Gram-Schmidt with pivoting).
+    """
+    count, size = rows.shape
+    basis = np.zeros((size, size))
+    length = np.zeros(count)
+    for n in range(count):
+        for i in range(size):
+            length[n] += rows[n, i] ** 2
+    first = length.max()
+    for m in range(size):
+        longest = length.argmax()
+        if length[longest] <= least**2 * first:
+            return basis[:m].copy()
+        new = basis[m]
+        new[:] = rows[longest]
+        for old in range(m):  # once more, against rounding
+            along = 0.0
+            for i in range(size):
+                along += new[i] * basis[old, i]
+            for i in range(size):
+                new[i] -= along * basis[old, i]
+        new /= np.sqrt(np.sum(new**2))
+        for n in range(count):
+            if length[n] > 0.0:
+                along = 0.0
+                for i in range(size):
+                    along += rows[n, i] * new[i]
+                left = 0.0
+                for i in range(size):
+                    rows[n, i] -= along * new[i]
+                    left += rows[n, i] ** 2
+                length[n] = left if n != longest else 0.0
+    return basis
 
 
 @numba.njit(inline="always")
