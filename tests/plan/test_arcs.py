@@ -173,7 +173,7 @@ def test_directions_of_an_arc_carry_all_its_monitor_units() -> None:
     machine = load_machine("generic-6mv-mlci")
     arc = sequence_arc(random_openings(rasters, 5, 40.0), rasters, path.control_points(), 2, machine)
     beam = arc_beam(Vmat().settable([[arc]], machine)[0][0], 1, machine)
-    for step, count in ((4.0, 24), (8.0, 12), (16.0, 6), (1.0, 24)):
+    for step, count in ((4.0, 24), (8.0, 12), (16.0, 6), (2.0, 48)):
         groups = by_direction(beam, step)
         assert len(groups) == count
         assert sum(part.mu for _, parts in groups for part in parts) == pytest.approx(beam.mu)

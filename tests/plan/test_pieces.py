@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.geometry import BeamGeometry
-from cantlie.plan.pieces import GANTRY_STEP_DEG, LEAF_STEP_MM, pieces
+from cantlie.plan.pieces import GANTRY_STEP_DEG, LEAF_STEP_MM, by_direction, pieces
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam
 
 
@@ -45,3 +45,18 @@ def test_pieces_keep_all_monitor_units_and_are_fine_enough(turn, travel, mu):
     assert (np.diff(tips) <= LEAF_STEP_MM + 1e-6).all()
     assert angles.mean() == pytest.approx(10 + turn / 2, abs=0.5 * GANTRY_STEP_DEG)
     assert np.average(tips) == pytest.approx(-30 + travel / 2)
+
+
+@pytest.mark.parametrize(("step", "directions"), [(1.0, 24), (2.0, 12), (3.0, 12), (4.0, 6), (8.0, 3), (100.0, 1)])
+def test_directions_are_as_fine_as_asked_for(step, directions):
+    points = tuple(point(4.0 * n, 3.0 * n, 10.0 * n * (n + 1) / 2) for n in range(7))
+    beam = TreatmentBeam(1, "a", points, dynamic=True)
+    found = by_direction(beam, step)
+    assert len(found) == directions
+    assert sum(part.mu for _, parts in found for part in parts) == pytest.approx(beam.mu)
+    angles = [geometry.gantry_deg for geometry, _ in found]
+    assert angles == sorted(angles)
+    for geometry, parts in found:
+        own = np.array([part.geometry.gantry_deg for part in parts])
+        assert np.abs(own - geometry.gantry_deg).max() <= step / 2 + 2.0
+        assert np.ptp(own) <= step

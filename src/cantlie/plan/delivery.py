@@ -11,6 +11,7 @@ from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
+from cantlie.dose.directions import SPAN_DEG
 from cantlie.dose.field import Field
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.evaluation.metrics import metric_value
@@ -26,7 +27,7 @@ from cantlie.plan.request import GoalOutcome, PlanTarget
 from cantlie.plan.segments import Segments, aperture_of
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 
-ARC_STEP_DEG = 4.0
+ARC_STEP_DEG = 2.0
 MOST_ARC_STEP_DEG = 12.0
 PIXEL_MM = 2.0
 TAIL_MM = 60.0
@@ -120,8 +121,17 @@ def plan_dose(
     grid: Grid,
     progress: Progress = silent,
     arc_step_deg: float = ARC_STEP_DEG,
+    span_deg: float = SPAN_DEG,
 ) -> Volume:
-    """Return the collapsed-cone dose in Gy of a plan, all its fractions; for arcs see `beam_fields`."""
+    """Return the collapsed-cone dose in Gy of a plan, all its fractions.
+
+    Parameters
+    ----------
+    arc_step_deg
+        Parts of an arc up to this wide count as delivered from the direction in their middle (see `beam_fields`).
+    span_deg
+        Directions of arcs this near share the superposition (see `collapsed_cone_dose`).
+    """
     beams = [beam for beam in plan.beams if beam.mu > 0]
     arcs = [beam for beam in beams if beam.dynamic]
     # several arcs sample the circle together: wider parts of each, those of one between those of the other
@@ -132,7 +142,9 @@ def plan_dose(
         for beam in beams
         for field in beam_fields(beam, machine, model, wide_deg, first_share=1.0 - shares.get(beam.number, 0.0))
     ]
-    per_fraction = collapsed_cone_dose(density, fields, model, grid=grid, progress=progress)
+    per_fraction = collapsed_cone_dose(
+        density, fields, model, grid=grid, progress=progress, span_deg=span_deg if arcs else SPAN_DEG
+    )
     return Volume(grid, np.asarray(per_fraction.values, dtype=np.float32) * np.float32(plan.fractions))
 
 

@@ -25,7 +25,7 @@ from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.fluence import summed_fluence
 from cantlie.machine.machine import Machine
 from cantlie.plan.complexity import move_seconds
-from cantlie.plan.delivery import ARC_STEP_DEG, beam_fields
+from cantlie.plan.delivery import beam_fields
 from cantlie.plan.pieces import by_direction
 from cantlie.plan.treatment import Segment, TreatmentBeam, TreatmentPlan
 
@@ -35,6 +35,8 @@ SCATTER_SHARE = 0.15
 """What carries dose sideways, for the shares of segments only: 15 % by photons scattered in the patient."""
 GRID_SD = 0.41
 """Spread of a voxel's mean and of linear interpolation, in voxels: the root of 1/12 and 1/12."""
+PIECE_DEG = 4.0
+"""Part of an arc that counts as one piece."""
 _SAMPLES_PER_PIECE = 40
 _SECONDS_PER_SAMPLE = 0.1
 
@@ -126,7 +128,7 @@ def piece_doses(
         progress(number / len(plan.beams), f"pieces of beam {beam.number}")
         clock = 0.0
         before: Aperture | None = None
-        for field, parts in zip(beam_fields(beam, machine, model), _parts(beam), strict=True):
+        for field, parts in zip(beam_fields(beam, machine, model, PIECE_DEG), _parts(beam), strict=True):
             dose = collapsed_cone_dose(density, [field], model, grid=grid).sample(places)
             x, y, _ = field.geometry.project(places)
             pieces = [_merged(parts)] if beam.dynamic else parts
@@ -158,7 +160,7 @@ def _merged(parts: Sequence[Segment]) -> Segment:
 
 
 def _parts(beam: TreatmentBeam) -> list[Sequence[Segment]]:
-    step = ARC_STEP_DEG if beam.dynamic else 360.0
+    step = PIECE_DEG if beam.dynamic else 360.0
     return [parts for _, parts in by_direction(beam, step)]
 
 

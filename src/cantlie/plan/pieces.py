@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,8 @@ def by_direction(
     """Return the pieces of a beam together with those that come from about the same direction.
 
     Control points whose gantry angles span at most ``step_deg`` make up one direction: that in the middle of their
-    pieces, weighted by monitor units. Dose is linear in the fluence of a direction, so that each is calculated once.
-    The first of them spans at most ``first_share`` of that.
+    pieces, weighted by monitor units; intervals wider than that are cut. Dose is linear in the fluence of a direction,
+    so that each is calculated once. The first of them spans at most ``first_share`` of that.
     """
     groups: list[list[ControlPoint]] = []
     for first, second in pairwise(beam.control_points):
@@ -67,16 +67,23 @@ def by_direction(
     result = []
     for points in groups:
         parts = pieces(replace(beam, control_points=tuple(points)), gantry_step_deg=step_deg)
-        whole = sum(part.mu for part in parts)
-        if whole <= 0:
+        if not parts:
             continue
-        at = [
-            sum(getattr(part.geometry, name) * part.mu for part in parts) / whole
-            for name in ("gantry_deg", "collimator_deg", "couch_deg")
-        ]
-        geometry = replace(parts[0].geometry, gantry_deg=at[0], collimator_deg=at[1], couch_deg=at[2])
-        result.append((geometry, list(parts)))
+        if _turn_deg(points[0], points[-1]) <= step_deg + 1e-6:
+            result.append((_mean_geometry(parts), list(parts)))
+        else:  # one interval, wider than a direction may be: its parts in the order of the gantry
+            result += [(geometry, list(own)) for geometry, own in groupby(parts, key=lambda part: part.geometry)]
     return result
+
+
+def _mean_geometry(parts: Sequence[Segment]) -> BeamGeometry:
+    """Return the direction in the middle of parts, weighted by monitor units."""
+    whole = sum(part.mu for part in parts)
+    at = [
+        sum(getattr(part.geometry, name) * part.mu for part in parts) / whole
+        for name in ("gantry_deg", "collimator_deg", "couch_deg")
+    ]
+    return replace(parts[0].geometry, gantry_deg=at[0], collimator_deg=at[1], couch_deg=at[2])
 
 
 def _turn_deg(first: ControlPoint, second: ControlPoint) -> float:

@@ -14,6 +14,7 @@ from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
+from cantlie.dose.directions import SPAN_DEG
 from cantlie.machine.aperture import FluenceMap
 from cantlie.plan.apertures import openings_of
 from cantlie.plan.conflicts import conflicts_of, contradictions
@@ -22,7 +23,7 @@ from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence import FluenceSolver, Log, Openings, optimise_fluence, spare_less
 from cantlie.plan.goals import Goal, goal_of_rule, quality_terms
-from cantlie.plan.normalise import best_factors, broken_by
+from cantlie.plan.normalise import best_factors, best_scaling, broken_by
 from cantlie.plan.problem import Problem
 from cantlie.plan.request import GoalOutcome, PlannedTarget, PlanningRequest, PlanningResult, Trade
 from cantlie.plan.robust import robust_terms
@@ -33,9 +34,11 @@ from cantlie.plan.treatment import TreatmentPlan
 
 Dose = NDArray[np.float64]
 
-FIRST_ARC_STEP_DEG = 16.0
-DRAFT_ARC_STEP_DEG = 8.0
-"""Parts of an arc that count as one direction while it is refined; its last dose is calculated in finer ones."""
+FIRST_DOSE, DRAFT_DOSE, LAST_DOSE = (16.0, 16.0), (4.0, 12.0), (ARC_STEP_DEG, SPAN_DEG)
+"""Of arcs: degrees that count as one direction, and within which directions share the superposition, in the first dose,
+while arcs are refined and in the last one. Drafts differ by 0.15 % of the prescription (one standard deviation)."""
+MOST_OUT_OF_PROPORTION = 5e-4
+"""Share of the monitor units up to which a scaled plan's dose is taken as scaled too."""
 
 
 def plan_targets(request: PlanningRequest, progress: Progress = silent) -> PlanningResult:
@@ -85,7 +88,7 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     with work.timed("sequencing"):
         shapes = technique.first(task, openings, part(progress, 0.5, 0.55))
     with work.timed("final dose"):
-        final = _deliver(technique, task, setup, shapes, part(progress, 0.55, 0.6), FIRST_ARC_STEP_DEG)
+        final = _deliver(technique, task, setup, shapes, part(progress, 0.55, 0.6), FIRST_DOSE)
         state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
     with work.timed("apertures"):
         shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
@@ -96,8 +99,9 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     with work.timed("evaluation"):
         outcomes = _judged(request, setup, final, promised)
     best = final, outcomes
+    broken = state.broken_when_scaled(final.in_voxels, outcomes)
     for number in range(settings.feedback_rounds):
-        if all(outcome.met for outcome in outcomes):
+        if not any(broken):
             break
         state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
         state.learn(final.in_voxels, outcomes)
@@ -110,21 +114,19 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
             final = _deliver(technique, task, setup, shapes, step)
         with work.timed("evaluation"):
             outcomes = _judged(request, setup, final, promised)
-        best = min(best, (final, outcomes), key=lambda pair: broken_by(setup.rules, pair[1]))
-    final, outcomes = best
-    state.problem.offsets_gy = []
-    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels, [o.delivered for o in outcomes])
-    is_draft = any(beam.dynamic for plan in final.plans for beam in plan)
-    if is_draft or max(abs(factor - 1.0) for factor in factors) > 1e-6:
-        with work.timed("final dose"):
-            scaled = technique.settable(final.shapes, request.machine, factors)
-            rescaled = _deliver(technique, task, setup, scaled, silent, ARC_STEP_DEG)
-        with work.timed("evaluation"):
-            then = _judged(request, setup, rescaled, promised)
-        if is_draft or broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
-            final, outcomes = rescaled, then
-        else:
-            factors = (1.0,) * len(factors)
+        before, broken = broken, state.broken_when_scaled(final.in_voxels, outcomes)
+        best = (final, outcomes) if broken < before else best
+        broken = min(before, broken)
+    finished = _finished(work, technique, task, state, best, promised)
+    lost = not finished.all_met and all(outcome.met for outcome in best[1])
+    if lost:  # the finer dose of arcs found what the drafts did not
+        state.correct(technique.doses_gy(task, finished.final.shapes), finished.final.in_voxels)
+        state.learn(finished.final.in_voxels, finished.outcomes)
+        with work.timed("feedback"):
+            shapes = technique.corrected(task, finished.final.shapes, silent)
+        again = _finished(work, technique, task, state, (replace(finished.final, shapes=shapes), ()), promised)
+        finished = min(finished, again, key=lambda one: broken_by(setup.rules, one.outcomes))
+    final, outcomes, factors = finished.final, finished.outcomes, finished.factors
     progress(1.0, "planned")
     conflicts = conflicts_of(outcomes, setup.rules, against)
     if not technique.modulates:
@@ -170,6 +172,12 @@ class _State:
         """Add to the optimiser's doses what the final dose found more or less in every voxel."""
         self.problem.offsets_gy = [final - own for final, own in zip(final_gy, optimiser_gy, strict=True)]
 
+    def broken_when_scaled(self, final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> tuple[float, ...]:
+        """Return by how much rules of each priority are broken when the plans are scaled as well as can be."""
+        whole = replace(self.problem, offsets_gy=[])
+        delivered = [outcome.delivered for outcome in outcomes]
+        return best_scaling(self.setup.rules, whole, self.setup.voxels, final_gy, delivered)[1]
+
     def learn(self, final_gy: Sequence[Dose], outcomes: Sequence[GoalOutcome]) -> None:
         """Learn how every metric differs between voxels and CT grid, and work harder on rules that are broken."""
         spare_less(self.problem)
@@ -189,6 +197,19 @@ class _Delivered:
     plans: list[TreatmentPlan]
     doses: list[Volume]
     in_voxels: list[Dose]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finished:
+    """Plans with their last dose and factors, and what became of the rules."""
+
+    final: _Delivered
+    outcomes: tuple[GoalOutcome, ...]
+    factors: tuple[float, ...]
+
+    @property
+    def all_met(self) -> bool:
+        return all(outcome.met for outcome in self.outcomes)
 
 
 @dataclass(slots=True)
@@ -215,7 +236,7 @@ def _deliver(
     setup: Setup,
     shapes: Shapes,
     progress: Progress,
-    arc_step_deg: float = DRAFT_ARC_STEP_DEG,
+    of_arcs: tuple[float, float] = DRAFT_DOSE,
 ) -> _Delivered:
     request, machine = task.request, task.machine
     grid = dose_grid(request)
@@ -226,9 +247,68 @@ def _deliver(
         label = f"{target.name} {request.protocol.id}"[:16].rstrip("-_ ")
         step = part(progress, number / len(setup.plans), (number + 1) / len(setup.plans))
         plans.append(technique.plan(target, fields, own, machine, label))
-        doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step, arc_step_deg))
+        doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step, *of_arcs))
     points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
     return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
+
+
+def _finished(
+    work: _Work,
+    technique: Technique,
+    task: Task,
+    state: _State,
+    best: tuple[_Delivered, tuple[GoalOutcome, ...]],
+    promised: dict[int, float],
+) -> _Finished:
+    """Return plans with the last dose (of arcs a finer one than the drafts), scaled so that the rules hold best."""
+    request, setup = task.request, state.setup
+    final, outcomes = best
+    if any(beam.dynamic for plan in final.plans for beam in plan):
+        with work.timed("final dose"):
+            final = _deliver(technique, task, setup, final.shapes, silent, LAST_DOSE)
+        with work.timed("evaluation"):
+            outcomes = _judged(request, setup, final, promised)
+    state.problem.offsets_gy = []
+    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels, [o.delivered for o in outcomes])
+    if max(abs(factor - 1.0) for factor in factors) > 1e-6:
+        with work.timed("final dose"):
+            scaled = _scaled(technique, task, setup, final, factors)
+        with work.timed("evaluation"):
+            then = _judged(request, setup, scaled, promised)
+        if broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
+            return _Finished(scaled, then, factors)
+    return _Finished(final, outcomes, (1.0,) * len(factors))
+
+
+def _scaled(
+    technique: Technique, task: Task, setup: Setup, final: _Delivered, factors: tuple[float, ...]
+) -> _Delivered:
+    """Return plans times factors.
+
+    Dose is linear in monitor units, so that it need not be calculated again where rounding and limits leave them as
+    good as in proportion.
+    """
+    shapes = technique.settable(final.shapes, task.machine, factors)
+    plans, doses = [], []
+    for target, fields, own, before, dose in zip(
+        task.request.targets, setup.plans, shapes, final.plans, final.doses, strict=True
+    ):
+        plan = technique.plan(target, fields, own, task.machine, before.label)
+        old, new = _mu_of(before), _mu_of(plan)
+        if len(old) != len(new):
+            return _deliver(technique, task, setup, shapes, silent, LAST_DOSE)
+        ratio = float(new.sum() / old.sum())
+        if float(np.abs(new - ratio * old).sum()) > MOST_OUT_OF_PROPORTION * float(new.sum()):
+            return _deliver(technique, task, setup, shapes, silent, LAST_DOSE)
+        plans.append(plan)
+        doses.append(Volume(dose.grid, np.asarray(dose.values * np.float32(ratio), dtype=np.float32)))
+    points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
+    return _Delivered(shapes, plans, doses, [dose.sample(points) for dose in doses])
+
+
+def _mu_of(plan: TreatmentPlan) -> NDArray[np.float64]:
+    """Return the monitor units between all control points."""
+    return np.concatenate([np.diff([point.cumulative_mu for point in beam.control_points]) for beam in plan.beams])
 
 
 def _judged(
