@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from functools import lru_cache
 
 import numpy as np
@@ -141,6 +142,22 @@ def test_the_dose_is_that_of_the_plan() -> None:
     one = planned("field_in_field").plans[0]
     again = plan_dose(one.plan, asked.density, asked.machine, model, dose_grid(asked))
     np.testing.assert_allclose(again.values, one.dose.values, atol=1e-3 * float(one.dose.values.max()))
+
+
+def test_a_cobalt_machine_is_planned_in_minutes_of_the_day() -> None:
+    asked = request("static", "generic-co60-mlc")
+    plans = []
+    for day in (date(2026, 1, 1), date(2031, 4, 10)):  # a half-life of the source apart
+        result = plan_targets(replace(asked, machine=asked.machine.on(day)))
+        (one,) = result.plans
+        target = Volume(CT, asked.regions["PTV"]).resample(one.dose.grid).values > 0.5
+        assert one.dose.values[target].mean() == pytest.approx(30.0, rel=0.03)
+        for beam in one.plan.beams:
+            assert beam.control_points[0].geometry.sad_mm == 800.0
+            assert abs(beam.mu * 100 - round(beam.mu * 100)) < 1e-6  # whole steps of the timer
+        plans.append(one.plan)
+    assert 2.0 < plans[0].mu < 6.0  # 3 Gy at 1.2 Gy/min
+    assert plans[1].mu == pytest.approx(2 * plans[0].mu, rel=0.02)
 
 
 def test_the_file_of_a_non_coplanar_plan_gives_the_same_dose(tmp_path) -> None:
