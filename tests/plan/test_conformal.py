@@ -160,6 +160,11 @@ def test_a_cobalt_machine_is_planned_in_minutes_of_the_day() -> None:
     assert plans[1].mu == pytest.approx(2 * plans[0].mu, rel=0.02)
 
 
+def test_a_machine_without_leaves_is_refused() -> None:
+    with pytest.raises(PlanningError, match="generic-co60 has no multileaf collimator"):
+        plan_targets(request("static", "generic-co60"))
+
+
 def test_the_file_of_a_non_coplanar_plan_gives_the_same_dose(tmp_path) -> None:
     asked = request("static")
     technique = asked.protocol.technique.model_copy(update={"couch_deg": (90.0, 0.0, 345.0)})

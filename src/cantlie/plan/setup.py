@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.core.errors import PlanningError
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
@@ -71,6 +72,12 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
     PlanningError
         If a target is empty or the machine cannot reach it or has no leaves.
     """
+    if request.machine.mlc is None:
+        raise PlanningError(
+            f"{request.machine.id} has no multileaf collimator, and Cantlie shapes the fields that it plans by leaves",
+            where="machine",
+            remedy="choose a machine with leaves",
+        )
     settings = request.settings
     notes: list[Note] = []
     progress(0.0, "preparing masks")
