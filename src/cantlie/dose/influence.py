@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
@@ -30,6 +29,7 @@ from cantlie.dose.field import Field
 from cantlie.dose.pencil import SIGMA_MM, pencil_kernel
 from cantlie.dose.phantom import Phantom, on_lattice, phantom
 from cantlie.dose.plane_blurs import PlaneBlurs
+from cantlie.dose.plane_reading import add_read, read_places, rows_read, write
 from cantlie.dose.rays import trace
 from cantlie.dose.superposition import threads
 from cantlie.machine.aperture import FluenceMap
@@ -115,12 +115,12 @@ class _BeamOperator:
 
     def add_dose(self, weights: NDArray[np.float32], dose: NDArray[np.float32]) -> None:
         planes = self.blurs.forward(self.row, self.column, weights)
-        _add_read(planes, self.base, self.part, self.factor, dose)
+        add_read(planes, self.base, self.part, self.factor, dose)
 
     def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the transpose of `add_dose`."""
         planes = np.zeros(self.blurs.plane_shape, dtype=np.float32)
-        _write(planes, self.base, self.part, self.factor, values)
+        write(planes, self.base, self.part, self.factor, values)
         return self.blurs.adjoint(self.row, self.column, planes)
 
 
@@ -188,44 +188,6 @@ class Influence:
         return Volume(self.grid, values.reshape(self.grid.shape))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _add_read(planes, base, part, factor, dose):  # type: ignore[no-untyped-def]
-    flat = planes.ravel()
-    row = planes.shape[2]
-    plane = planes.shape[1] * row
-    for n in range(base.size):
-        b = base[n]
-        w, v, u = part[n, 0], part[n, 1], part[n, 2]
-        low = (flat[b] * (1 - u) + flat[b + 1] * u) * (1 - v) + (flat[b + row] * (1 - u) + flat[b + row + 1] * u) * v
-        b += plane
-        high = (flat[b] * (1 - u) + flat[b + 1] * u) * (1 - v) + (flat[b + row] * (1 - u) + flat[b + row + 1] * u) * v
-        dose[n] += factor[n] * (low * (1 - w) + high * w)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _write(planes, base, part, factor, values):  # type: ignore[no-untyped-def]
-    flat = planes.ravel()
-    row = planes.shape[2]
-    plane = planes.shape[1] * row
-    for n in range(base.size):
-        b = base[n]
-        if values[n] == 0.0:
-            continue
-        w, v, u = part[n, 0], part[n, 1], part[n, 2]
-        value = factor[n] * values[n]
-        low = value * (1 - w)
-        flat[b] += low * (1 - v) * (1 - u)
-        flat[b + 1] += low * (1 - v) * u
-        flat[b + row] += low * v * (1 - u)
-        flat[b + row + 1] += low * v * u
-        b += plane
-        high = value * w
-        flat[b] += high * (1 - v) * (1 - u)
-        flat[b + 1] += high * (1 - v) * u
-        flat[b + row] += high * v * (1 - u)
-        flat[b + row + 1] += high * v * u
-
-
 def influence_matrix(
     density: Volume,
     beamlets: Sequence[Beamlets],
@@ -271,12 +233,11 @@ def influence_matrix(
     else:
         rows = np.asarray(voxels, dtype=np.int64).ravel()
     patient = phantom(density, model, grid)
-    points = grid.mm_from_index(np.stack(np.unravel_index(rows, grid.shape), axis=-1))
     dose = accumulator(patient, model, device)
     operators = []
     for number, beam in enumerate(beamlets):
         progress(number / max(len(beamlets), 1), f"influence of beam {number + 1} of {len(beamlets)}")
-        operators.append(_beam_operator(patient, dose, beam, model, grid, rows, points, medium))
+        operators.append(_beam_operator(patient, dose, beam, model, grid, rows, medium))
     progress(1.0, "influence")
     offsets = np.concatenate([[0], np.cumsum([beam.count for beam in beamlets])]).astype(np.int64)
     return Influence(grid, rows, offsets, tuple(operators))
@@ -290,25 +251,6 @@ def _nodes(low_mm: float, high_mm: float) -> NDArray[np.float64]:
     return np.concatenate([low - outside[::-1], fine, high + outside])
 
 
-def _read_at(
-    values: NDArray[np.float64], nodes: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], tuple[NDArray[np.int32], NDArray[np.float32]], slice]:
-    """Return the nodes around values, for each the index and the part of the way from its lower node, and the slice."""
-    index = np.clip(np.searchsorted(nodes, values) - 1, 0, nodes.size - 2).astype(np.int32)
-    part = np.clip((values - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0).astype(np.float32)
-    kept = slice(int(index.min(initial=nodes.size - 2)), int(index.max(initial=0)) + 2)
-    return nodes[kept], (index - np.int32(kept.start), part), kept
-
-
-def _rows_read(plane: NDArray[np.int32], row: NDArray[np.int32], planes: int) -> NDArray[np.int32]:
-    """Return the first row of nodes of each plane that some voxel reads, and the last + 1, shape (planes, 2)."""
-    first, last = np.full(planes, np.iinfo(np.int32).max, dtype=np.int32), np.zeros(planes, dtype=np.int32)
-    for above in (0, 1):
-        np.minimum.at(first, plane + above, row)
-        np.maximum.at(last, plane + above, row + 2)
-    return np.stack([np.minimum(first, last), last], axis=1)
-
-
 def _beam_operator(
     patient: Phantom,
     dose: Accumulator,
@@ -316,7 +258,6 @@ def _beam_operator(
     model: BeamModel,
     grid: Grid,
     rows: NDArray[np.int64],
-    points_mm: NDArray[np.float64],
     medium: Literal["medium", "water"],
 ) -> _BeamOperator:
     geometry = beam.geometry
@@ -324,17 +265,16 @@ def _beam_operator(
     half = 0.5 * beam.width_mm
     x_range = (float(x_beamlets[0] - half), float(x_beamlets[-1] + half))
     y_range = (float(y_beamlets[0] - half), float(y_beamlets[-1] + half))
-    x_mm, y_mm, axial_mm = geometry.project(points_mm)
 
     # Mean water-equivalent depth and density of the beam's rays at each plane across the axis.
     rays = trace(geometry, patient.density, patient.grid, x_range, y_range, 2 * beam.width_mm, _PLANE_STEP_MM)
-    used = np.zeros((y_beamlets.size, x_beamlets.size), dtype=bool)
-    used[row, column] = True
+    covered = np.zeros((y_beamlets.size, x_beamlets.size), dtype=bool)
+    covered[row, column] = True
     ray_x = np.arange(rays.depth_mm.shape[2]) * rays.pitch_mm + rays.first_mm[0]
     ray_y = np.arange(rays.depth_mm.shape[1]) * rays.pitch_mm + rays.first_mm[1]
     open_x = np.clip(np.rint((ray_x - x_beamlets[0]) / beam.width_mm).astype(int), 0, x_beamlets.size - 1)
     open_y = np.clip(np.rint((ray_y - y_beamlets[0]) / beam.width_mm).astype(int), 0, y_beamlets.size - 1)
-    weight = used[np.ix_(open_y, open_x)].astype(np.float64)
+    weight = covered[np.ix_(open_y, open_x)].astype(np.float64)
     if weight.sum() == 0:
         weight[:] = 1.0
     mean_depth = np.tensordot(rays.depth_mm.astype(np.float64), weight, axes=2) / weight.sum()
@@ -342,19 +282,17 @@ def _beam_operator(
     local = np.clip(np.gradient(mean_depth, rays.step_mm), 0.2, 1.5)
 
     # Planes and nodes from the first to the last that a voxel reads.
-    planes, (index_z, part_z), kept = _read_at(axial_mm, planes)
-    mean_depth, local = mean_depth[kept], local[kept]
-    nodes_x, (index_x, part_x), _ = _read_at(x_mm, _nodes(*x_range))
-    nodes_y, (index_y, part_y), _ = _read_at(y_mm, _nodes(*y_range))
+    (planes, nodes_y, nodes_x), (used, _, _), index, part = read_places(
+        grid, rows, geometry, (planes, _nodes(*y_range), _nodes(*x_range))
+    )
+    mean_depth, local = mean_depth[used], local[used]
     amount = pencil_kernel(model).at(mean_depth) * fluence_per_mu(model, geometry.sad_mm)
     amount *= ((geometry.sad_mm / planes) ** 2)[:, None]
     blur_x, blur_y = _blurs(
         geometry, model, planes, local, amount, nodes_x, x_beamlets, nodes_y, y_beamlets, half, grid.spacing_mm
     )
-    blurs = PlaneBlurs.of(blur_x, blur_y, _rows_read(index_z, index_y, planes.size))
-    _, nodes_j, nodes_i = blurs.plane_shape
-    base = ((index_z * nodes_j + index_y) * nodes_i + index_x).astype(np.int32)
-    part = np.stack([part_z, part_y, part_x], axis=1)
+    blurs = PlaneBlurs.of(blur_x, blur_y, rows_read(index, planes.size))
+    base = np.ravel_multi_index(tuple(index.T), blurs.plane_shape).astype(np.int32)
     operator = _BeamOperator(column, row, blurs, base, part, np.ones(rows.size, dtype=np.float32))
 
     # The open beam by both algorithms; far from the beam their ratio fades to one.

@@ -135,9 +135,10 @@ def _modes(blur: Matrix) -> tuple[Matrix, Matrix, Matrix]:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _span(rows, least):  # type: ignore[no-untyped-def]
-    """Return orthonormal rows, in whose span all rows of a matrix lie but for a share of the longest; spoils the matrix.
+    """Return orthonormal rows in whose span all rows of a matrix lie, but for a share of the longest.
 
-    The row that is left longest is taken out of all others, over and over (Gram-Schmidt with pivoting).
+    The row that is left longest is taken out of all others, over and over (Gram-Schmidt with pivoting). Only the rest
+    of the matrix is left of it.
     """
     count, size = rows.shape
     basis = np.zeros((size, size))
