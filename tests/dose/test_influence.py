@@ -59,6 +59,17 @@ def test_forward_is_linear_and_repeatable(operator):
     )
 
 
+def test_results_do_not_depend_on_the_number_of_cores(operator, monkeypatch):
+    generator = np.random.default_rng(3)
+    weights, values = generator.random(operator.shape[1]), generator.random(operator.shape[0])
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr("cantlie.dose.influence.threads", lambda cores=cores: cores)
+        found.append((operator.forward(weights), operator.adjoint(values)))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
 def test_offsets_tell_the_beams_apart(operator):
     weights = np.zeros(operator.shape[1])
     weights[operator.offsets[1] : operator.offsets[2]] = 1.0
