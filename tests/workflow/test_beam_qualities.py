@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from cantlie.core.errors import DicomError
 from cantlie.core.grid import Grid
@@ -118,6 +118,43 @@ def test_each_beam_is_calculated_at_its_own_energy(water, tmp_path):
     data.save_as(path)
     _, results = dose_of(case, path, tmp_path / "eighteen")
     assert any("planned for 18 MV, but generic-6mv-mlci has 6 MV" in line for line in results["warnings"])
+
+
+def test_blocked_fields(water, tmp_path):
+    machine = load_machine("generic-co60").on(date(2026, 1, 1))
+    case, path = water(machine, 1.0, "open.dcm")
+    opened, _ = dose_of(case, path, tmp_path / "open")
+    data = dcmread(path)
+    beam = data.BeamSequence[0]
+    block = Dataset()
+    block.BlockNumber, block.BlockType, block.BlockTransmission = 1, "SHIELDING", 0.05
+    outline = [-80, -80, 0, -80, 0, 80, -80, 80]
+    block.BlockNumberOfPoints, block.BlockData = 4, outline
+    beam.NumberOfBlocks, beam.BlockSequence = 1, [block]
+    data.save_as(path)
+    half, _ = dose_of(case, path, tmp_path / "half")
+    points = [[25.0, -40.0, 0.0], [0.0, -40.0, 0.0], [-25.0, -40.0, 0.0]]
+    share = half.sample(points) / opened.sample(points)
+    assert share[0] == pytest.approx(0.95, abs=0.04)  # less scatter from the other half
+    assert share[1] == pytest.approx(0.5, abs=0.04)
+    assert 0.06 < share[2] < 0.16  # 5 % through the block, the rest scatter
+    # The same field as a hole in a block.
+    block.BlockType, block.BlockData = "APERTURE", [0, -80, 80, -80, 80, 80, 0, 80]
+    beam.BlockSequence = [block]
+    data.save_as(path)
+    hole, _ = dose_of(case, path, tmp_path / "hole")
+    np.testing.assert_allclose(hole.sample(points), half.sample(points), rtol=0.01)
+    for change, words in (("BlockTransmission", 1.5), "lets 1.5"), (("BlockNumberOfPoints", 2), "no outline"):
+        kept = getattr(block, change[0])
+        setattr(block, *change)
+        data.save_as(path)
+        with pytest.raises(DicomError, match=words):
+            read_plan_file(path)
+        setattr(block, change[0], kept)
+    beam.TotalBlockTrayFactor = 0.96
+    data.save_as(path)
+    with pytest.raises(DicomError, match=r"tray of the blocks lets 0\.96"):
+        read_plan_file(path)
 
 
 def test_the_energy_of_a_protocol_picks_the_beam():

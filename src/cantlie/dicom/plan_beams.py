@@ -11,8 +11,10 @@ from pydicom.dataset import Dataset
 
 from cantlie.core.errors import DicomError
 from cantlie.core.notes import Note
+from cantlie.dicom.plan_blocks import read_blocks
 from cantlie.dicom.values import integer, is_missing, items, number, numbers, text
 from cantlie.machine.aperture import Aperture
+from cantlie.machine.block import Block
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam
 
@@ -26,7 +28,6 @@ _DOSIMETER_UNITS = ("MU", "MINUTE")
 _JAWS = {"X": "x", "ASYMX": "x", "Y": "y", "ASYMY": "y"}
 _ACCESSORIES = (
     ("NumberOfWedges", "WedgeSequence", "a wedge"),
-    ("NumberOfBlocks", "BlockSequence", "a block"),
     ("NumberOfBoli", "ReferencedBolusSequence", "a bolus"),
     ("NumberOfCompensators", "CompensatorSequence", "a compensator"),
     ("", "ApplicatorSequence", "an applicator"),
@@ -44,7 +45,7 @@ class BeamFile:
 
     ``leaf_boundaries_mm`` is None for a beam without leaves; ``energy_mv`` is 0 and ``ssd_mm`` (from the source to the
     skin at the first control point) None where the file does not say them. ``dosimeter_unit`` is ``MU``, or ``MINUTE``
-    where a timer ends the beam.
+    where a timer ends the beam. ``blocks`` stay in the field of every control point.
     """
 
     beam: TreatmentBeam
@@ -54,6 +55,7 @@ class BeamFile:
     fluence_mode: str
     ssd_mm: float | None
     dosimeter_unit: str
+    blocks: tuple[Block, ...]
 
 
 def read_beam(one: Dataset, where: str, patient_position: str, meterset: float, notes: list[Note]) -> BeamFile:
@@ -76,6 +78,7 @@ def read_beam(one: Dataset, where: str, patient_position: str, meterset: float, 
         _fluence_mode(one),
         ssd_mm or None,
         text(one, "PrimaryDosimeterUnit", "MU").upper(),
+        read_blocks(one, where),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cantlie.core.notes import Level, Note
 from cantlie.dicom.inventory import RT_PLAN
 from cantlie.dicom.plan_beams import BeamFile, read_beam
 from cantlie.dicom.values import integer, is_missing, items, number, numbers, parse, text
+from cantlie.machine.block import Block
 from cantlie.machine.geometry import PATIENT_POSITIONS
 from cantlie.plan.treatment import TreatmentPlan
 
@@ -77,6 +79,8 @@ class PlanFile:
         Nominal beam energy by beam number; 0 where the plan does not say it.
     fluence_mode
         ``STANDARD``, or the identifier of another mode such as flattening filter free, by beam number.
+    blocks
+        Blocks in the field by beam number; absent for beams without.
     dosimeter_unit
         What the meterset of all beams counts: ``MU``, or ``MINUTE`` of the timer of a cobalt machine.
     plan_date
@@ -96,6 +100,7 @@ class PlanFile:
     dose_uids: tuple[str, ...] = ()
     frame_of_reference_uid: str = ""
     patient_id: str = ""
+    blocks: Mapping[int, tuple[Block, ...]] = field(default_factory=dict)
     dosimeter_unit: str = "MU"
     plan_date: str = ""
     intent: str = ""
@@ -115,7 +120,7 @@ def read_plan_file(path: Path) -> PlanFile:
     ------
     DicomError
         If it cannot be opened, is not a photon RTPLAN, is damaged, or has something that Cantlie cannot calculate:
-        wedges, blocks, bolus, compensators, applicators, electrons, ions, brachytherapy, eccentric or tilted couches.
+        wedges, bolus, compensators, applicators, electrons, ions, brachytherapy, eccentric or tilted couches.
     """
     try:
         content = path.read_bytes()
@@ -231,6 +236,7 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         dose_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedDoseSequence")),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
         patient_id=text(dataset, "PatientID"),
+        blocks={n: b.blocks for n, b in beams.items() if b.blocks},
         dosimeter_unit=next(iter(units)),
         plan_date=text(dataset, "RTPlanDate"),
         intent=text(dataset, "PlanIntent"),

@@ -12,6 +12,7 @@ from scipy import ndimage
 from cantlie.core.errors import MachineError
 from cantlie.machine.aperture import Aperture, FluenceMap
 from cantlie.machine.beam_model import BeamModel
+from cantlie.machine.block import Block, passing
 from cantlie.machine.mlc import Mlc
 
 
@@ -43,6 +44,7 @@ def summed_fluence(
     x_mm: NDArray[np.float64],
     y_mm: NDArray[np.float64],
     sad_mm: float = 1000.0,
+    blocks: Sequence[Block] = (),
 ) -> FluenceMap:
     """Return the summed fluence of apertures delivered from one direction.
 
@@ -62,6 +64,8 @@ def summed_fluence(
         Evenly spaced pixel centres in the isocentre plane, shapes (nx,) and (ny,), at least two each.
     sad_mm
         Source-axis distance.
+    blocks
+        Blocks that stay in the field; their edges are blurred as those of jaws and leaves are.
 
     Raises
     ------
@@ -73,6 +77,8 @@ def summed_fluence(
     total = np.zeros((y_mm.size, x_mm.size))
     for aperture, units in zip(apertures, mu, strict=True):
         total += units * _opening(aperture, mlc, model.jaw_transmission, x_mm, y_mm, width_x, width_y)
+    if blocks:
+        total *= passing(blocks, x_mm, y_mm)
     total = _blur(total, model, width_x, width_y, sad_mm)
     if model.off_axis_fluence:
         total *= model.relative_fluence(np.hypot(x_mm[None, :], y_mm[:, None]))

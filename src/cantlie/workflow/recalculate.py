@@ -183,7 +183,7 @@ def fields_of(beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file
     fields = []
     for geometry, own in by_geometry.items():
         apertures = [piece.aperture for piece in own]
-        tail = TAIL_MM if machine.mlc is not None else 2 * PIXEL_MM
+        tail = TAIL_MM if machine.mlc is not None or model.focal_spot_sigma_mm > 0 else 2 * PIXEL_MM
         low_x, high_x = (f([a.jaw_x_mm for a in apertures]) for f in (np.min, np.max))
         low_y, high_y = (f([a.jaw_y_mm for a in apertures]) for f in (np.min, np.max))
         pixel = PIXEL_MM if min(high_x - low_x, high_y - low_y) > _SMALL_FIELD_MM else PIXEL_MM / 2
@@ -195,6 +195,7 @@ def fields_of(beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file
             pixel_centres(low_x - tail, high_x + tail, pixel),
             pixel_centres(low_y - tail, high_y + tail, pixel),
             geometry.sad_mm,
+            plan_file.blocks.get(beam.number, ()),
         )
         fields.append(Field(geometry, fluence))
     return fields
