@@ -55,7 +55,7 @@ def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, froz
         raise CohortError(
             "not a cohort", where=str(path), remedy="give a folder of CSV files, an .xlsx workbook or a REDCap export"
         )
-    return build_cohort(raw, label or path.stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns)
+    return build_cohort(raw, label or path.resolve().stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns)
 
 
 def build_cohort(

@@ -26,7 +26,10 @@ Role = Literal["used", "found", "ignored"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One DICOM file and what its header says; ``header`` has all attributes except the pixels."""
+    """One DICOM file and what its header says; ``header`` has all attributes except the pixels.
+
+    ``part`` is the number of its scan where a series holds several, told apart by the attribute ``part_from``.
+    """
 
     file: CaseFile
     header: Dataset
@@ -38,6 +41,8 @@ class Record:
     study_uid: str
     series_uid: str
     frame_uid: str
+    part: int | None = None
+    part_from: str = ""
 
     @property
     def patient(self) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from cantlie.dicom.inventory import (
     scan,
 )
 from cantlie.dicom.series_label import label_of
+from cantlie.dicom.several_scans import scans_of, whole_series
 from cantlie.dicom.values import text
 from cantlie.patient.body import body_structure
 from cantlie.patient.case import Case, Ct, PatientIdentity
@@ -161,7 +162,7 @@ def ct_series(inventory: Inventory, patient_id: str | None) -> tuple[Series, ...
             key = (record.patient, record.study_uid, record.series_uid, record.frame_uid)
             groups.setdefault(key, []).append(record)
     if groups:
-        return tuple(tuple(group) for group in groups.values())
+        return tuple(scan for group in groups.values() for scan in scans_of(group))
     where = inventory.path
     if patient_id is not None:
         raise DicomError(
@@ -211,8 +212,10 @@ def refers(references: ImageReferences, record: Record, series: Series) -> bool:
         return False
     if references.image_uids & {image.sop_instance_uid for image in series}:
         return not series[0].frame_uid or not references.frame_uids or series[0].frame_uid in references.frame_uids
+    if series[0].part is not None and references.image_uids:
+        return False
     if references.series_uids:
-        return series[0].series_uid in references.series_uids and (
+        return whole_series(series[0].series_uid) in references.series_uids and (
             not references.frame_uids or series[0].frame_uid in references.frame_uids
         )
     return series[0].frame_uid in references.frame_uids
@@ -230,7 +233,7 @@ def _choose(
     where = inventory.path
     frames: dict[str, set[str]] = {}
     for one in series:
-        frames.setdefault(one[0].series_uid, set()).add(one[0].frame_uid)
+        frames.setdefault(whole_series(one[0].series_uid), set()).add(one[0].frame_uid)
     for uids in frames.values():
         if len(uids) > 1:
             raise DicomError(
@@ -239,7 +242,7 @@ def _choose(
                 remedy="keep the images of one scan in the case",
             )
     if series_uid is not None:
-        series = tuple(one for one in series if one[0].series_uid == series_uid)
+        series = tuple(one for one in series if series_uid in (one[0].series_uid, whole_series(one[0].series_uid)))
         if not series:
             raise DicomError(f"there is no CT series {series_uid}", where=where, remedy="leave out --series to see all")
     pairs: list[tuple[Series, Record | None]] = [
@@ -380,22 +383,24 @@ def _with_body(ct: Ct, structures: StructureSet, notes: list[Note]) -> Structure
 def _report(inventory: Inventory, chosen: Series, structure_record: Record | None) -> ReadingReport:
     rows = list(rows_of(chosen, "used"))
     missing = []
-    used = {id(record) for record in chosen}
+    used = {record.file.name for record in chosen}
     if structure_record is not None:
         rows += rows_of([structure_record], "used")
-        used.add(id(structure_record))
+        used.add(structure_record.file.name)
     else:
         missing.append("an RTSTRUCT")
     reasons: dict[str, list[Record]] = {}
     for record in inventory.records:
-        if id(record) in used:
+        if record.file.name in used:
             continue
         if record.modality in ("RTPLAN", "RTDOSE"):
             reasons.setdefault("", []).append(record)
         elif record.sop_class_uid == RT_STRUCTURE_SET:
             reasons.setdefault("another structure set", []).append(record)
         else:
-            reasons.setdefault(not_a_planning_image(record) or "another CT series", []).append(record)
+            same = record.series_uid == whole_series(chosen[0].series_uid) and chosen[0].part is not None
+            other = "another scan of the series" if same else "another CT series"
+            reasons.setdefault(not_a_planning_image(record) or other, []).append(record)
     for reason, records in reasons.items():
         rows += rows_of(records, "ignored" if reason else "found", reason)
     others: dict[str, list[str]] = {}
@@ -403,5 +408,6 @@ def _report(inventory: Inventory, chosen: Series, structure_record: Record | Non
         others.setdefault(item.reason, []).append(item.name)
     rows += [ReportRow("ignored", "other file", "", len(names), reason=r) for r, names in others.items()]
     labels = {r.series_uid: str(label_of(r)) for r in inventory.records if r.sop_class_uid == CT_IMAGE}
+    labels[chosen[0].series_uid] = str(label_of(chosen[0]))
     rows = [replace(row, label=labels.get(row.series_uid, "") if row.kind == "CT" else "") for row in rows]
     return ReadingReport(inventory.path, tuple(rows), tuple(missing))

@@ -26,6 +26,7 @@ _END = (
 _AVERAGE = re.compile(r"(?<![a-z])(ave?[\s_-]?ip|average|avg|ave|untagged|mean)(?![a-z])", re.IGNORECASE)
 _MAXIMUM = re.compile(r"(?<![a-z])(mip|max(imum)?[\s_-]*(ip|intensity\w*|proj\w*))(?![a-z])", re.IGNORECASE)
 _MINIMUM = re.compile(r"(?<![a-z])(min[\s_-]?ip|minimum[\s_-]*(ip|intensity\w*|proj\w*))(?![a-z])", re.IGNORECASE)
+_FOUR_D = re.compile(r"4d|(?<![a-z])(gated|gating|resp\w*|breathing|phases?)(?![a-z])", re.IGNORECASE)
 _CONTRAST: tuple[tuple[re.Pattern[str], Contrast], ...] = (
     (re.compile(r"(?<![a-z])(non[\s_-]?contrast|native?|nativ|plain|unenhanced|without[\s_-]*contrast)(?![a-z])", re.I),
      "native"),
@@ -109,8 +110,10 @@ def label_of(record: Record) -> SeriesLabel:
         not is_missing(header, "NumberOfTemporalPositions")
         and number(header, "NumberOfTemporalPositions", record.file.name) > 1
     )
-    if position is not None and (many or "TemporalPositionIndex" in header):
+    if position is not None and (many or "TemporalPositionIndex" in header or record.part is not None):
         return SeriesLabel("phase", None, position, contrast)
+    if record.part is not None and _FOUR_D.search(described):
+        return SeriesLabel("phase", None, record.part, contrast)
     return SeriesLabel(contrast=contrast)
 
 

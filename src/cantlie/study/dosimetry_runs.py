@@ -97,7 +97,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if not here:
             raise CohortError(
                 "holds no finished run of `cantlie plan`, `compare` or `evaluate`",
-                where=path.name,
+                where=str(path),
                 remedy="name a folder with results.json, or the folder above several",
             )
         found += here

@@ -104,6 +104,8 @@ def _stages(run: RunFolder, request: FollowUp, settings: RegistrationSettings) -
         keep=False,
     )
     recurrence = _chosen(later, request.recurrence)
+    if np.array_equal(later.ct.volume.values, planning.ct.volume.values):
+        raise InputError("both CTs are the same", where="--follow-up", remedy="give the later CT")
     dose = _dose(request, planning)
     if request.prescription_gy is None and dose is not None:
         prescribed = [file.plan.prescription_gy for file in plans_of_case(request.case, planning)]
