@@ -182,3 +182,20 @@ def test_what_cannot_be_continued_is_refused(out, folders, protocol, tmp_path, c
     ):
         assert run([*base, *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_was_given_stays_while_the_rest_is_displaced(out):
+    results = json.loads((out / "results.json").read_text())
+    robustness = results["robustness"]
+    assert "stays as it is" in robustness["method"]
+    row = next(
+        r
+        for r in robustness["metrics"]
+        if (r["structure"], r["metric"], r["scope"]) == ("SpinalCord", "Dmax", "course")
+    )
+    judged = {(r["structure"], r["metric"], r["scope"]): r["achieved"] for r in results["constraints"]}
+    assert row["nominal"] == pytest.approx(judged["SpinalCord", "Dmax", "course"], abs=0.02)
+    assert row["best"] <= row["nominal"] <= row["worst"]
+    assert "Robustness" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "dvh_bands.csv").exists()

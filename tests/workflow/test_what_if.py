@@ -142,3 +142,23 @@ def test_robust_planning_is_noted(subject):
     assert protocol.robustness.planning == "minimax"
     assert "planned robustly" in notes[0].message
     assert with_robust_planning(subject.protocol, WhatIf())[1] == ()
+
+
+def test_a_dose_that_was_given_before_stays_while_the_rest_is_displaced(subject):
+    def stomach(answers):
+        rows = answers.results()["robustness"]["metrics"]
+        return next(r for r in rows if r["structure"] == "Stomach" and r["metric"] == "Dmax" and r["scope"] == "course")
+
+    name = next(iter(subject.plans))
+    plain = stomach(answers_to(WhatIf(shift_mm=(12.0, 5.0, 5.0)), subject))
+    given = Volume(GRID, np.full(GRID.shape, 3.0, dtype=np.float32))
+    given.values[:, :, : GRID.shape[2] // 2] = 40.0  # steep beside the stomach: displaced, it would reach into it
+    total = Volume(GRID, subject.doses[COURSE].values + given.values)
+    found = stomach(
+        answers_to(
+            WhatIf(shift_mm=(12.0, 5.0, 5.0)),
+            replace(subject, doses={COURSE: total, name: subject.doses[name]}, given_dose=given),
+        )
+    )
+    for key in ("nominal", "worst", "best"):
+        assert found[key] == pytest.approx(plain[key] + 3.0, abs=0.05), key

@@ -42,6 +42,7 @@ from cantlie.workflow.limit_bands import LimitBand, bands_results, limit_bands
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.run_folder import RunFolder, key_of
+from cantlie.workflow.what_if import Subject, answers_to
 
 if TYPE_CHECKING:
     from cantlie.workflow.plan_case import PlanCase, PlannedCase
@@ -57,6 +58,7 @@ STAGES = {
     "course": 5.0,
     "evaluation": 6.0,
     "independent check": 4.0,
+    "what if": 8.0,
     "DICOM export": 4.0,
     "report": 14.0,
 }
@@ -309,15 +311,22 @@ def _stages(
         lambda step: check_plans(planning.plans, patient.density, machine, beam_of(machine), step),
         keep=False,
     )
+    subject = Subject(
+        protocol, targets.regions, doses, {COURSE: max(whole.values()), **own},
+        {one.target.name: one.target.fractions for one in planning.plans}, course.dose,
+        {one.target.name: one.plan for one in planning.plans}, patient.density, machine, beam_of(machine),
+        patient.case, earlier.total.dose,
+    )  # fmt: skip
+    answers = run.stage("what if", key, lambda step: answers_to(request.what_if, subject, step), keep=False)
     findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
     notes = dict.fromkeys(
         (*choice_notes, *beyond_the_planner(protocol, machine), *patient.notes, *targets.notes, *earlier.notes,
-         *planning.notes, *dosimetry.notes, *course.notes, *check_notes, *findings,
+         *planning.notes, *dosimetry.notes, *course.notes, *check_notes, *answers.notes, *findings,
          Note(MASK_CONVENTION, "structures", "info"))
     )  # fmt: skip
     planned = PlannedCase(
         request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes),
-        earlier=earlier, earlier_case=earlier_patient.case, earlier_results=what.run.results,
+        answers=answers, earlier=earlier, earlier_case=earlier_patient.case, earlier_results=what.run.results,
     )  # fmt: skip
     run.note(notes)
     run.cite((*citations_of(planned), *CITATIONS))

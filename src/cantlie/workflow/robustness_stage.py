@@ -79,6 +79,7 @@ def robustness_of(
     fractions: Mapping[str, int],
     density_changes: Mapping[str, Volume] | None = None,
     progress: Progress = silent,
+    given_dose: Volume | None = None,
 ) -> Robustness | None:
     """Judge doses in scenarios of set-up and density; None when the level is ``off``.
 
@@ -89,6 +90,8 @@ def robustness_of(
     density_changes
         Target to what its plan's dose is more when the patient is denser by ``request.density_percent``; without it
         density is not varied.
+    given_dose
+        The part of the dose of the course that was given before and stays as it is.
     """
     if request.level == "off":
         return None
@@ -105,11 +108,11 @@ def robustness_of(
     nominal_curves = judge.curves(doses)
     nominal = judge.values(nominal_curves)
     collector = BandCollector(nominal_curves)
-    maker = _Doses(doses, changes, request.density_percent)
+    maker = _Doses(_without(doses, given_dose), changes, request.density_percent)
     outcomes = []
     for number, scenario in enumerate(scenarios):
         progress(number / len(scenarios), f"scenario {scenario.name}")
-        curves = judge.curves(maker.of(scenario))
+        curves = judge.curves(_with(maker.of(scenario), given_dose))
         collector.add(scenario, curves)
         outcomes.append((scenario, judge.values(curves)))
     metrics = metric_bands(nominal, outcomes)
@@ -122,11 +125,29 @@ def robustness_of(
         )
         + "Structures and targets move with the patient; a planning target volume that moves is meant to lose dose at "
         "its edge, so read clinical targets first."
+        + ("" if given_dose is None else " What was given on the earlier CT stays as it is.")
     )
     notes = [] if can_vary_density or request.density_percent == 0 else [
         Note("density errors were not judged: they need the plan, not only its dose", "robustness", "info")
     ]  # fmt: skip
     return Robustness(request, tuple(scenarios), metrics, collector.bands(), method, tuple(notes))
+
+
+def _without(doses: Mapping[str, Volume], given: Volume | None) -> dict[str, Volume]:
+    """Return the doses without what was given before in that of the course."""
+    if given is None:
+        return dict(doses)
+    whole = doses[COURSE]
+    rest = np.maximum(whole.values - given.resample(whole.grid).values, 0.0)
+    return {**doses, COURSE: Volume(whole.grid, np.asarray(rest, dtype=np.float32))}
+
+
+def _with(doses: Mapping[str, Volume], given: Volume | None) -> Mapping[str, Volume]:
+    if given is None:
+        return doses
+    rest = doses[COURSE]
+    whole = rest.values + given.resample(rest.grid).values
+    return {**doses, COURSE: Volume(rest.grid, np.asarray(whole, dtype=np.float32))}
 
 
 @dataclass(slots=True)

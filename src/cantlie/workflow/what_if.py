@@ -85,6 +85,8 @@ class Subject:
         The course with its sessions, where there is a calendar.
     plans, density, machine, model
         What doses can be calculated again from; without plans doses are only displaced.
+    given_dose
+        The part of the dose of the course that was given before, on another CT, and stays as it is.
     """
 
     protocol: Protocol
@@ -98,6 +100,7 @@ class Subject:
     machine: Machine | None = None
     model: BeamModel | None = None
     case: Case | None = None
+    given_dose: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +213,7 @@ def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -
     changes = _density_changes(subject, request, part(progress, 0.0, 0.2))
     robustness = robustness_of(
         request, protocol, subject.regions, subject.doses, subject.prescriptions_gy, subject.fractions, changes,
-        part(progress, 0.2, 0.5),
+        part(progress, 0.2, 0.5), subject.given_dose,
     )  # fmt: skip
     displaced = None
     if shifts is not None and subject.course is not None:
