@@ -12,6 +12,7 @@ from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import cones
+from cantlie.dose.phantom import phantom
 from cantlie.dose.sweep import sweep
 from cantlie.machine.aperture import Aperture, FluenceMap
 from cantlie.machine.beam_model import BeamModel
@@ -175,3 +176,23 @@ def test_what_cannot_be_calculated_is_refused():
         collapsed_cone_dose(Volume(phantom.grid, np.zeros(phantom.grid.shape)), [], POINT)
     with pytest.raises(DoseError, match="negative"):
         collapsed_cone_dose(Volume(phantom.grid, 1.0 - 2.0 * (phantom.grid.points_mm()[..., 0] > 0)), [], POINT)
+
+
+def test_scatter_of_a_small_beam_is_that_of_a_fine_grid_near_it(monkeypatch):
+    """First scatter is corrected near a small beam; the same comes from a fine grid throughout, and not from none."""
+    patient = phantom(water(2.5, 60.0, 150.0), POINT, water(2.5, 60.0, 150.0).grid)
+    beam = field((-10, 10), (-10, 10))
+    monkeypatch.setattr(superposition, "_add_electrons", lambda *_: None)
+
+    def on_axis():
+        dose = superposition.unit_dose(patient, beam, POINT)[0]
+        middle = dose.shape[0] // 2
+        return dose[middle - 2 : middle + 2, 20:40, middle - 2 : middle + 2].mean()
+
+    corrected = on_axis()
+    monkeypatch.setattr(superposition, "near_scatter_wanted", lambda *_: False)
+    coarse = on_axis()
+    monkeypatch.setattr(superposition, "SCATTER_SPACING_MM", 2.5)
+    fine = on_axis()
+    assert corrected == pytest.approx(fine, rel=0.01)
+    assert coarse < 0.97 * fine

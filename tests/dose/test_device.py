@@ -28,7 +28,7 @@ def simulated(tmp_path, *examples):
 
 def agrees(on_gpu, name):
     on_cpu = cuda_example.dose(name, "cpu")
-    assert on_cpu.max() > 0.1
+    assert on_cpu.max() > 0.01  # Gy: not nothing
     assert on_gpu.shape == on_cpu.shape
     assert np.abs(on_gpu - on_cpu).max() < 1e-3 * on_cpu.max()
 

@@ -29,11 +29,16 @@ from cantlie.dose.rays import frame_of
 from cantlie.dose.superposition import (
     FURTHER_SPACING_MM,
     FURTHER_STEPS,
+    NEAR_BLOCKS,
+    NEAR_SPACING_MM,
     SCATTER_SPACING_MM,
     block_factors,
     electron_factor,
+    least_released,
+    near_scatter_wanted,
     refined,
     times,
+    whole_blocks,
 )
 from cantlie.dose.sweep import ORDERS, lines
 from cantlie.machine.beam_model import BeamModel
@@ -170,7 +175,10 @@ class CudaDose:
             kernels.add_means_kernel, _size(energy) // factor**3, energy, fine.density, *at, factor, *first,
             self._photons,
         )  # fmt: skip
-        self._add_scatter(first_scatter, axes, source)
+        box = (slice(low_k, high_k + 1), slice(low_j, high_j + 1), slice(low_i, high_i + 1))
+        near_box = box if near_scatter_wanted(count, self.grid.spacing_mm) else None
+        least = least_released([beam.map for beam in beams], self.model)
+        self._add_scatter(first_scatter, axes, source, near_box, least)
         launch(
             kernels.add_scaled_kernel, _size(self._total), self._photons,
             fluence_per_mu(self.model, fields[0].geometry.sad_mm), self._total, True,
@@ -204,7 +212,14 @@ class CudaDose:
         launch(kernels.block_kernel, nk * nj * ni, density, per_mass, *factors, mass, result)
         return mass, result
 
-    def _add_scatter(self, first_scatter: Cones, axes: NDArray[np.float64], source_mm: NDArray[np.float64]) -> None:
+    def _add_scatter(
+        self,
+        first_scatter: Cones,
+        axes: NDArray[np.float64],
+        source_mm: NDArray[np.float64],
+        near_box: tuple[slice, slice, slice] | None,
+        least: float,
+    ) -> None:
         """Add scattered photons, as ``_add_scatter`` of :mod:`cantlie.dose.superposition`."""
         arrays = self._fields
         _, near = self._blocks(arrays.density, arrays.near, self._coarse)
@@ -215,8 +230,41 @@ class CudaDose:
         dose = _zeros(density.shape)
         self._sweep(first_scatter, axes, corner, density, near, far, _NOWHERE, self._coarse_mm, None, energy)
         launch(kernels.to_dose_kernel, _size(energy), energy, density, dose)
+        if near_box is not None:
+            self._correct_near_beam(first_scatter, axes, source_mm, near_box, least, dose)
         self._add_further(axes, source_mm, dose, far)
         launch(kernels.add_refined_kernel, _size(self._photons), dose, *self._coarse, self._photons)
+
+    def _correct_near_beam(
+        self,
+        first_scatter: Cones,
+        axes: NDArray[np.float64],
+        source_mm: NDArray[np.float64],
+        box: tuple[slice, slice, slice],
+        least: float,
+        coarse: Any,
+    ) -> None:
+        """Add, in the open beam and next to it, what first scatter on a finer grid differs by; as the CPU does."""
+        arrays = self._fields
+        factors = block_factors(self.grid.spacing_mm, NEAR_SPACING_MM)
+        spacing = times(self.grid.spacing_mm, factors)
+        density, near = self._blocks(arrays.density, arrays.near, factors)
+        _, far = self._blocks(arrays.density, arrays.far, factors)
+        reached = cuda.device_array(density.shape, np.uint8)
+        launch(kernels.reached_kernel, _size(reached), near, far, least, NEAR_BLOCKS, reached)
+        whole = whole_blocks(box, factors, self.grid.shape)
+        at = tuple(run.start // f for run, f in zip(whole, factors, strict=True))
+        shape = tuple(-(-(run.stop - run.start) // f) for run, f in zip(whole, factors, strict=True))
+        place = self.grid.lower_mm + (0.5 + np.array(at[::-1])) * np.asarray(spacing)
+        energy = cuda.device_array(shape, np.float32)
+        self._sweep(first_scatter, axes, place - source_mm, density, near, far, at, spacing, reached, energy)
+        ratio = [c / f for c, f in zip(self._coarse, factors, strict=True)]
+        launch(kernels.change_kernel, _size(energy), energy, density, *at, coarse, *ratio, reached)
+        voxels = tuple(run.stop - run.start for run in whole)
+        launch(
+            kernels.add_box_kernel, int(np.prod(voxels)), energy, *factors, *(run.start for run in whole), *voxels,
+            self._photons,
+        )  # fmt: skip
 
     def _add_further(self, axes: NDArray[np.float64], source_mm: NDArray[np.float64], dose: Any, far: Any) -> None:
         """Add the photons scattered twice and more, as ``_further_scatter`` of that module."""

@@ -241,20 +241,47 @@ def block_kernel(density, per_mass, fk, fj, fi, mass, result):  # type: ignore[n
 def add_refined_kernel(coarse, fk, fj, fi, fine):  # type: ignore[no-untyped-def]
     """Add the trilinear interpolation of a coarse array; as :func:`cantlie.dose.regrid.add_refined`."""
     nk, nj, ni = fine.shape
-    ck, cj, ci = coarse.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        k0, k1, w = _regrid.between(k, fk, ck)
-        j0, j1, v = _regrid.between(j, fj, cj)
-        i0, i1, u = _regrid.between(i, fi, ci)
-        one = _F(1.0)
-        low = (one - w) * ((one - v) * coarse[k0, j0, i0] + v * coarse[k0, j1, i0]) + w * (
-            (one - v) * coarse[k1, j0, i0] + v * coarse[k1, j1, i0]
-        )
-        high = (one - w) * ((one - v) * coarse[k0, j0, i1] + v * coarse[k0, j1, i1]) + w * (
-            (one - v) * coarse[k1, j0, i1] + v * coarse[k1, j1, i1]
-        )
-        fine[k, j, i] += low * (one - u) + high * u
+        fine[k, j, i] += _regrid.refined_at(coarse, fk, fj, fi, k, j, i)
+
+
+@cuda.jit
+def reached_kernel(near, far, least, beside, reached):  # type: ignore[no-untyped-def]
+    """Mark the blocks that release so much energy, and those so many blocks beside them; one thread per block."""
+    nk, nj, ni = near.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        bk, bj, bi = t // (nj * ni), t // ni % nj, t % ni
+        found = 0
+        for k in range(max(bk - beside, 0), min(bk + beside + 1, nk)):
+            for j in range(max(bj - beside, 0), min(bj + beside + 1, nj)):
+                for i in range(max(bi - beside, 0), min(bi + beside + 1, ni)):
+                    if near[k, j, i] + far[k, j, i] > least:
+                        found = 1
+        reached[bk, bj, bi] = found
+
+
+@cuda.jit
+def change_kernel(energy, density, at_k, at_j, at_i, coarse, fk, fj, fi, reached):  # type: ignore[no-untyped-def]
+    """Turn energy per volume in a box into dose, less the interpolation of a coarse dose; nothing out of reach.
+
+    ``at`` is the box's place in the density.
+    """
+    nk, nj, ni = energy.shape
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        dose = energy[k, j, i] / density[at_k + k, at_j + j, at_i + i]
+        energy[k, j, i] = _F(0.0)
+        if reached[at_k + k, at_j + j, at_i + i]:
+            energy[k, j, i] = dose - _regrid.refined_at(coarse, fk, fj, fi, at_k + k, at_j + j, at_i + i)
+
+
+@cuda.jit
+def add_box_kernel(coarse, fk, fj, fi, at_k, at_j, at_i, nk, nj, ni, fine):  # type: ignore[no-untyped-def]
+    """Add the interpolation of a coarse box to a box of voxels of a fine array, which begins at ``at``."""
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        fine[at_k + k, at_j + j, at_i + i] += _regrid.refined_at(coarse, fk, fj, fi, k, j, i)
 
 
 @cuda.jit

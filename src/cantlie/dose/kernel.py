@@ -195,12 +195,13 @@ def _by_shells(
     """Fit the energy per radial shell by two exponentials: their rates, and their shares at the surface and deep.
 
     Rates are those of the middle depth. Every pair on a logarithmic lattice is tried, the shares being a linear
-    least-squares problem, weighted as counts are (by the inverse square root of the energy). The total energy is kept.
+    least-squares problem. Weights (the inverse fourth root of the energy) hold both what falls near, which makes the
+    scatter of small fields, and the long tails. The total energy is kept.
     """
     edges = packaged("r_edges_mm")
     lattice = np.geomspace(*_SCATTER_RATES_PER_MM, 60)
     basis = np.exp(-np.outer(lattice, edges[:-1])) - np.exp(-np.outer(lattice, edges[1:]))
-    weight = 1.0 / np.sqrt(np.maximum(middle, 1e-5 * middle.max()))
+    weight = np.maximum(middle, 1e-5 * middle.max()) ** -0.25
     best = (np.inf, 0, 1)
     for i in range(lattice.size):
         for j in range(i + 2, lattice.size):

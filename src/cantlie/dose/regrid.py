@@ -151,3 +151,29 @@ def add_refined(coarse, factors, fine):  # type: ignore[no-untyped-def]
             for i in range(ni):
                 i0, i1, u = between(i, factors[2], ci)
                 fine[k, j, i] += row[i0] * (1 - u) + row[i1] * u
+
+
+@numba.njit(error_model="numpy")
+def refined_at(coarse, fk, fj, fi, k, j, i):  # type: ignore[no-untyped-def]
+    """Return the trilinear interpolation of an array of blocks at voxel [k, j, i]; the factors need not be whole."""
+    k0, k1, w = between(k, fk, coarse.shape[0])
+    j0, j1, v = between(j, fj, coarse.shape[1])
+    i0, i1, u = between(i, fi, coarse.shape[2])
+    one = np.float32(1.0)
+    low = (one - w) * ((one - v) * coarse[k0, j0, i0] + v * coarse[k0, j1, i0]) + w * (
+        (one - v) * coarse[k1, j0, i0] + v * coarse[k1, j1, i0]
+    )
+    high = (one - w) * ((one - v) * coarse[k0, j0, i1] + v * coarse[k0, j1, i1]) + w * (
+        (one - v) * coarse[k1, j0, i1] + v * coarse[k1, j1, i1]
+    )
+    return low * (one - u) + high * u
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def subtract_refined(coarse, factors, at, fine):  # type: ignore[no-untyped-def]
+    """Subtract the interpolation of a coarse array from a finer one whose first voxel is voxel ``at`` of the whole."""
+    nk, nj, ni = fine.shape
+    for k in range(nk):
+        for j in range(nj):
+            for i in range(ni):
+                fine[k, j, i] -= refined_at(coarse, factors[0], factors[1], factors[2], k + at[0], j + at[1], i + at[2])

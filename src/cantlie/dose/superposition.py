@@ -10,23 +10,29 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cantlie.core.grid import Grid
+from cantlie.dose.attenuation import terma
 from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.directions import mean_frame
 from cantlie.dose.field import Field
 from cantlie.dose.kernel import Cones, cones, further_cones, further_hardening
 from cantlie.dose.phantom import Phantom
 from cantlie.dose.rays import frame_of, ray_depths, release
-from cantlie.dose.regrid import add_refined, coarsen
+from cantlie.dose.regrid import add_refined, coarsen, subtract_refined
 from cantlie.dose.sweep import sweep
 from cantlie.machine.beam_model import BeamModel
 
 SCATTER_SPACING_MM = 6.0
+NEAR_SPACING_MM = 3.0
+NEAR_BLOCKS = 2
 FURTHER_SPACING_MM = 12.5
 FURTHER_STEPS = 4
 _ELECTRON_SPACING_MM = 1.25
 _MOST_ELECTRON_VOXELS = 700_000
+_MOST_NEAR_VOXELS = 250_000
+_OPEN_SHARE = 0.01
 
 
 def threads() -> int:
@@ -83,7 +89,7 @@ def group_dose(
     if box is not None:
         axes, source_mm = mean_frame(fields)
         _add_electrons(patient, beams, model, released, axes, source_mm, box, total)
-        _add_scatter(patient, released.near, released.far, axes, source_mm, model, total)
+        _add_scatter(patient, released, axes, source_mm, box, [beam.map for beam in beams], model, total)
     return total, released.surface if model.electron_contamination > 0 else None
 
 
@@ -196,33 +202,94 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
 
 def _add_scatter(
     patient: Phantom,
-    near: NDArray[np.float32],
-    far: NDArray[np.float32],
+    released: _Released,
     beam_axes: NDArray[np.float64],
     source_mm: NDArray[np.float64],
+    box: tuple[slice, slice, slice],
+    maps: Sequence[BeamMap],
     model: BeamModel,
     total: NDArray[np.float32],
 ) -> None:
     """Add the dose of scattered photons: the first scatter along cones from the beam, the further as a walk."""
     spacing = patient.grid.spacing_mm
-    factors, density, (coarse_near, coarse_far) = _coarse(patient.density, (near, far), spacing, SCATTER_SPACING_MM)
+    factors, density, (coarse_near, coarse_far) = _coarse(
+        patient.density, (released.near, released.far), spacing, SCATTER_SPACING_MM
+    )
     spacing = times(spacing, factors)
     corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
     _, first_scatter = cones(model)
     dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None, threads())
     dose /= density
-    further_factors, further_density, (released, hard) = _coarse(
+    further_factors, further_density, (scattered, hard) = _coarse(
         density, (dose, coarse_far), spacing, FURTHER_SPACING_MM
     )
+    if near_scatter_wanted(int(np.count_nonzero(released.active)), patient.grid.spacing_mm):
+        _correct_near_beam(
+            patient, released, first_scatter, beam_axes, source_mm, box, least_released(maps, model), dose, factors,
+            total,
+        )  # fmt: skip
     spacing = times(spacing, further_factors)
     corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
     correction = sweep(
         further_hardening(model), beam_axes, corner, further_density, hard, hard, spacing, None, threads()
     )
-    released += correction / further_density
-    further = _further_scatter(further_cones(model), further_density, released, beam_axes, spacing)
+    scattered += correction / further_density
+    further = _further_scatter(further_cones(model), further_density, scattered, beam_axes, spacing)
     add_refined(further, further_factors, dose)
     add_refined(dose, factors, total)
+
+
+def near_scatter_wanted(active: int, spacing_mm: tuple[float, float, float]) -> bool:
+    """Return whether a beam with so many voxels in reach is so small that first scatter near it needs a finer grid."""
+    return active <= _MOST_NEAR_VOXELS * math.prod(block_factors(spacing_mm, NEAR_SPACING_MM))
+
+
+def least_released(maps: Sequence[BeamMap], model: BeamModel) -> float:
+    """Return the energy released per mass from which on a block belongs to the open beam, not to what leaks."""
+    open_beam = max(float(np.diff(np.diff(shape.integral, axis=0), axis=1).max()) for shape in maps)
+    return _OPEN_SHARE * open_beam * float(terma(model).gy_per_fluence[0])
+
+
+def _correct_near_beam(
+    patient: Phantom,
+    released: _Released,
+    first_scatter: Cones,
+    beam_axes: NDArray[np.float64],
+    source_mm: NDArray[np.float64],
+    box: tuple[slice, slice, slice],
+    least: float,
+    coarse: NDArray[np.float32],
+    coarse_factors: tuple[int, int, int],
+    total: NDArray[np.float32],
+) -> None:
+    """Add, in the open beam and next to it, what first scatter on a finer grid differs by: a coarse one blurs it."""
+    spacing = patient.grid.spacing_mm
+    factors = block_factors(spacing, NEAR_SPACING_MM)
+    whole = whole_blocks(box, factors, patient.grid.shape)
+    grid, _ = patient.grid.crop(*_box_mm(patient.grid, whole))
+    _, density, (near, far) = _coarse(
+        patient.density[whole], (released.near[whole], released.far[whole]), spacing, NEAR_SPACING_MM
+    )
+    beside = np.ones((2 * NEAR_BLOCKS + 1,) * 3, dtype=np.bool_)
+    reached = ndimage.binary_dilation(near + far > least, beside)
+    spacing = times(spacing, factors)
+    corner = grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
+    dose = sweep(first_scatter, beam_axes, corner, density, near, far, spacing, reached, threads())
+    dose /= density
+    at = tuple(run.start // f for run, f in zip(whole, factors, strict=True))
+    subtract_refined(coarse, tuple(c / f for c, f in zip(coarse_factors, factors, strict=True)), at, dose)
+    dose[~reached] = 0.0
+    add_refined(dose, factors, total[whole])
+
+
+def whole_blocks(
+    box: tuple[slice, slice, slice], factors: tuple[int, int, int], shape: tuple[int, int, int]
+) -> tuple[slice, slice, slice]:
+    """Return a box grown to the boundaries of blocks, within the grid."""
+    k, j, i = (
+        slice(run.start // f * f, min(-(-run.stop // f) * f, n)) for run, f, n in zip(box, factors, shape, strict=True)
+    )
+    return k, j, i
 
 
 def block_factors(spacing_mm: tuple[float, float, float], wanted_mm: float) -> tuple[int, int, int]:
