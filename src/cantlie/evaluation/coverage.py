@@ -83,7 +83,7 @@ def judge_coverage(rule: Coverage, dvh: Dvh | None, prescription_gy: float) -> C
         isodose_range_percent=printed,
         range_percent=shares,
         covering_isodose_percent=covering,
-        reason=f"{rule.target} is missing" if dvh is None else "",
+        reason=f"{rule.target} has no contour, or no plan of its own" if dvh is None else "",
         wording=rule.wording,
         place=rule.place,
     )

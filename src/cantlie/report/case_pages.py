@@ -156,7 +156,7 @@ def _summary(report: CaseReport) -> list[Block]:
             Tile(
                 f"{coverage.target} inside {coverage.isodose_percent:g} %",
                 achieved,
-                "%",
+                "" if achieved is None else "%",
                 f"at least {coverage.required_percent:g} % asked",
                 tone,
             )
