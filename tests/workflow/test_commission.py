@@ -135,9 +135,18 @@ def test_the_machine_keeps_everything_of_its_base_but_name_energy_and_beam(tmp_p
     mine, base = load_machine(path), load_machine("generic-6mv-mlci")
     for name in ("sad_mm", "jaw_x", "jaw_y", "min_segment_mu", "arcs", "couch_range_deg"):
         assert getattr(mine, name) == getattr(base, name)
+    assert base.other_energies and not mine.other_energies  # those are generic beams, not this linac's
     again = machine_toml(str(path), "AGAIN", 6.0, "other.toml")
     assert 'id = "AGAIN"' in again
     assert 'beam_model = "other.toml"' in again
+
+
+def test_a_machine_that_is_like_another_can_be_the_base_too(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(machine_toml("generic-15mv-120", "MINE", 18.0, "generic-15mv"))
+    mine = load_machine(path)
+    assert (mine.id, mine.energy_mv, mine.other_energies) == ("MINE", 18.0, ())
+    assert mine.mlc is not None and mine.mlc.leaf_boundaries_mm.size == 61
 
 
 def test_beam_models_come_back_from_their_files_as_they_were(tmp_path):

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -136,6 +136,10 @@ def machine_toml(base: str, name: str, energy_mv: float, beam_model: str) -> str
         head, count = re.subn(rf"(?m)^{key}\s*=.*$", lambda _, line=line: line, head)  # type: ignore[misc]
         if count != 1:
             raise InputError(f"the machine file has no line of its own for {key}", where=base)
+    # The energies that the other machine has beside are generic ones, not those of this linac.
+    head, count = re.subn(r"(?m)^other_energies\s*=.*$", "other_energies = []", head)
+    if not count:
+        head = head.rstrip("\n") + "\nother_energies = []\n"
     return head + bracket + tables
 
 
@@ -157,6 +161,12 @@ def _stages(run: RunFolder, request: CommissionMachine) -> dict[str, Any]:
         lambda step: commission(data, request.name, sad_mm=machine.sad_mm, progress=step),
         keep=False,
     )
+    if machine.cobalt is not None:
+        day = machine.cobalt.reference_date
+        message = (
+            f"the dose rate belongs to reference_date = {day} of machine.toml; write the day of your calibration there"
+        )
+        fitted = replace(fitted, notes=(*fitted.notes, Note(message, request.name)))
     curves = [curve_residuals(c, dose, machine.sad_mm) for c, dose in zip(data.curves, fitted.curves, strict=True)]
     outputs = output_residuals(data.outputs, fitted.outputs)
     run.note(fitted.notes)
