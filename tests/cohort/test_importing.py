@@ -157,3 +157,15 @@ def test_a_number_that_may_be_a_thousand_is_refused(tmp_path):
     with pytest.raises(InvalidCohort, match="may be a thousand or a fraction") as caught:
         read_cohort(tmp_path)
     assert caught.value.problems[0].row == 2 and caught.value.problems[0].rule == "ambiguous-number"
+
+
+def test_a_folder_with_a_redcap_export_is_read_as_one(tmp_path):
+    for name in ("records.csv", "dictionary.csv"):
+        (tmp_path / name).write_bytes((DATA / "redcap" / name).read_bytes())
+    (tmp_path / "mapping.toml").write_text('[fields]\ndeath_date = "patients.x_death"\n')
+    cohort = read_cohort(tmp_path)
+    assert cohort.patients["sex"].tolist() == ["female", "male"]
+    assert cohort.patients["x_death"].tolist() == ["2017-01-05", None]
+    (tmp_path / "again.csv").write_bytes((DATA / "redcap" / "records.csv").read_bytes())
+    with pytest.raises(CohortError, match="which holds the records is not clear"):
+        read_cohort(tmp_path)

@@ -38,7 +38,9 @@ def schema() -> None:
 @app.command()
 def run(
     study: StudyName,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR|FILE", help="Folder of CSV files, or Excel workbook.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR|FILE", help="Folder of CSV files or REDCap export, or workbook.")
+    ],
     case: Annotated[
         list[Path] | None,
         typer.Option("--case", metavar="RUN", help="Run of `cantlie plan` or `follow-up` with a patient's figures."),
@@ -202,8 +204,10 @@ def deidentify(
 
 
 def _is_cohort(data: Path) -> bool:
+    from cantlie.cohort.redcap import redcap_export
     from cantlie.cohort.schema import TABLES
 
     if data.is_dir():
-        return any(file.stem.lower() in TABLES and file.suffix.lower() in (".csv", ".tsv") for file in data.iterdir())
+        tables = [file for file in data.iterdir() if file.suffix.lower() in (".csv", ".tsv")]
+        return any(file.stem.lower() in TABLES for file in tables) or redcap_export(data) is not None
     return data.suffix.lower() in (".csv", ".xlsx", ".xlsm")

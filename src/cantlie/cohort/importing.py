@@ -25,7 +25,8 @@ SYNTHETIC_MARK = "SYNTHETIC.txt"
 
 
 def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, frozenset[str]] | None = None) -> Cohort:
-    """Read and validate a cohort from a folder of ``<table>.csv`` files or an Excel workbook with a sheet per table.
+    """Read and validate a cohort: a folder of ``<table>.csv`` files, an Excel workbook with a sheet per table, or a
+    folder with the exported records and the data dictionary of a REDCap project (see `redcap`).
 
     Parameters
     ----------
@@ -44,6 +45,13 @@ def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, froz
     """
     path = Path(path)
     if path.is_dir():
+        from cantlie.cohort.redcap import read_redcap, redcap_export
+
+        if (export := redcap_export(path)) is not None:
+            records, dictionary, mapping = export
+            return read_redcap(
+                records, dictionary, mapping=mapping, label=label or path.resolve().name, extra_columns=extra_columns
+            )
         raw, notes, sources = _read_folder(path)
         synthetic = (path / SYNTHETIC_MARK).is_file()
     elif path.suffix.lower() in (".xlsx", ".xlsm"):
@@ -55,7 +63,9 @@ def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, froz
         raise CohortError(
             "not a cohort", where=str(path), remedy="give a folder of CSV files, an .xlsx workbook or a REDCap export"
         )
-    return build_cohort(raw, label or path.resolve().stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns)
+    return build_cohort(
+        raw, label or path.resolve().stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns
+    )
 
 
 def build_cohort(

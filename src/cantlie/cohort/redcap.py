@@ -30,7 +30,44 @@ _ADMINISTRATIVE = (
 )
 
 
-def read_redcap(records: Path, dictionary: Path, *, mapping: Path | None = None, label: str = "") -> Cohort:
+def redcap_export(folder: Path) -> tuple[Path, Path, Path | None] | None:
+    """Return records, data dictionary and mapping of a folder that holds a REDCap export, or None for another folder.
+
+    The dictionary is known by its columns; the only other CSV file holds the records, the only TOML file the mapping.
+
+    Raises
+    ------
+    CohortError
+        If a dictionary lies beside no or several files that may be the records.
+    """
+    tables = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".csv")
+    dictionary = next((file for file in tables if _is_dictionary(file)), None)
+    if dictionary is None:
+        return None
+    records = [file for file in tables if file != dictionary]
+    if len(records) != 1:
+        raise CohortError(
+            f"beside the REDCap dictionary lie {len(records)} CSV files, and which holds the records is not clear",
+            where=dictionary.name,
+            remedy="keep the exported records and the data dictionary alone in the folder",
+        )
+    mappings = sorted(folder.glob("*.toml"))
+    return records[0], dictionary, mappings[0] if len(mappings) == 1 else None
+
+
+def _is_dictionary(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return _FIELD.encode() in stream.readline(4096)
+
+
+def read_redcap(
+    records: Path,
+    dictionary: Path,
+    *,
+    mapping: Path | None = None,
+    label: str = "",
+    extra_columns: Mapping[str, frozenset[str]] | None = None,
+) -> Cohort:
     """Read a REDCap export (raw values, CSV) with its data dictionary.
 
     A field goes to the table of its form (form ``labs`` to table ``labs``) and to the column of its name, less the name
@@ -43,6 +80,8 @@ def read_redcap(records: Path, dictionary: Path, *, mapping: Path | None = None,
         CSV files exported by REDCap.
     mapping
         TOML file with a table ``[fields]``.
+    extra_columns
+        As in `importing.read_cohort`.
 
     Raises
     ------
@@ -80,7 +119,7 @@ def read_redcap(records: Path, dictionary: Path, *, mapping: Path | None = None,
             targets[name] = target
     raw = _distribute(records.name, header, rows, numbers, id_field, targets, fields)
     sources = {file.name: sha256_of_file(file) for file in (records, dictionary)}
-    return build_cohort(raw, label or records.stem, sources=sources, notes=tuple(notes))
+    return build_cohort(raw, label or records.stem, sources=sources, notes=tuple(notes), extra=extra_columns)
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:

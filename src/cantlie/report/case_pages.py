@@ -133,11 +133,6 @@ def render_html(report: CaseReport, path: Path) -> None:
     write_html(document_of_case(report), path)
 
 
-def render_pdf(report: CaseReport, path: Path) -> None:
-    """Write only the PDF of a case report."""
-    write_pdf(document_of_case(report), path, None, report.created)
-
-
 def _summary(report: CaseReport) -> list[Block]:
     judged = [result.verdict for result in report.constraints]
     met = judged.count("pass")

@@ -18,7 +18,6 @@ from cantlie.course.accumulation import CourseDose
 from cantlie.course.session_shifts import SessionShifts, drawn_shifts, logged_shifts, with_shifts
 from cantlie.evaluation.bands import JudgedMetric
 from cantlie.evaluation.dvh import dvh
-from cantlie.evaluation.scenarios import Shift
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
 from cantlie.target.build import NORMAL_LIVER
@@ -153,9 +152,3 @@ def displaced_results(course: DisplacedCourse) -> dict[str, Any]:
         },
         "notes": [note.sentence() for note in course.notes],
     }
-
-
-def mean_shift_mm(shifts: SessionShifts) -> Shift:
-    """Return the mean displacement of all sessions."""
-    x, y, z = (float(v) for v in np.mean(list(shifts.shifts_mm.values()), axis=0))
-    return x, y, z
