@@ -279,7 +279,6 @@ def _jaws(table: _Table | None) -> JawPair:
         over_travel_mm=table.number("over_travel_mm", -500, 500),
         independent=table.flag("independent"),
         min_gap_mm=table.number("min_gap_mm", 0, 100),
-        transmission=table.number("transmission", 0, 0.5),
         speed_mm_s=table.number("speed_mm_s", 0.1, 500),
     )
     table.refuse_unknown()

@@ -19,6 +19,8 @@ TOLERANCE_MM = 1e-6
 class JawPair:
     """The two jaws that move along one axis; positions at the isocentre plane.
 
+    What passes a jaw belongs to the beam (``BeamModel.jaw_transmission``).
+
     Parameters
     ----------
     retraction_mm
@@ -29,8 +31,6 @@ class JawPair:
         Whether the two jaws move one without the other; otherwise they stand symmetrically.
     min_gap_mm
         Least opening.
-    transmission
-        Share of the open beam behind a jaw.
     speed_mm_s
         Speed of a jaw.
     """
@@ -39,7 +39,6 @@ class JawPair:
     over_travel_mm: float
     independent: bool = True
     min_gap_mm: float = 0.0
-    transmission: float = 0.0
     speed_mm_s: float = 15.0
 
     def broken_rules(self, opening_mm: tuple[float, float], axis: Axis) -> list[str]:
