@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cantlie.report import style
 from cantlie.report.arc_view import ApertureView, ArcView
+from cantlie.report.beams_eye import framed, outlined, scale_bar
 
 _TILES = 8
 
@@ -70,23 +71,10 @@ def _opening(axes: Axes, view: ApertureView, half: float, *, scale: bool) -> Non
     ]
     axes.set_facecolor("#cfd6dd")
     axes.add_collection(PolyCollection(corners, facecolors="white", edgecolors=style.MUTED, linewidths=0.3))
-    for outline in view.target_outlines_mm:
-        closed = np.vstack([outline, outline[:1]])
-        axes.plot(closed[:, 0], closed[:, 1], color="#d55e00", linewidth=1.0)
-    axes.set_xlim(-half, half)
-    axes.set_ylim(-half, half)
-    axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(style.RULE)
-    axes.set_title(f"{view.gantry_deg % 360:.0f}°", fontsize=7, pad=3)
+    outlined(axes, view.target_outlines_mm)
+    framed(axes, half, f"{view.gantry_deg % 360:.0f}°")
     if scale:
-        length = 20.0 if half < 60 else 50.0
-        axes.plot([-0.9 * half, -0.9 * half + length], [-0.88 * half] * 2, color=style.INK, linewidth=1.4)
-        axes.text(-0.9 * half, -0.82 * half, f"{length / 10:g} cm", fontsize=5.5, va="bottom")
+        scale_bar(axes, half, 20.0 if half < 60 else 50.0)
 
 
 def _reach(view: ApertureView) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cantlie.report import style
+from cantlie.report.beams_eye import framed, outlined, scale_bar
 from cantlie.report.case_report import BeamRow, FluenceView
 
 _COLUMNS = 5
@@ -55,25 +56,13 @@ def fluence_figure(fluences: Sequence[FluenceView], beams: Sequence[BeamRow]) ->
                 vmax=peak,
                 interpolation="nearest",
             )
-            for outline in view.target_outlines_mm:
-                closed = np.vstack([outline, outline[:1]])
-                axes.plot(closed[:, 0], closed[:, 1], color="#d55e00", linewidth=1.0)
+            outlined(axes, view.target_outlines_mm)
             axes.axhline(0, color="white", linewidth=0.35, alpha=0.7)
             axes.axvline(0, color="white", linewidth=0.35, alpha=0.7)
-            axes.set_xlim(-half, half)
-            axes.set_ylim(-half, half)
-            axes.set_aspect("equal")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.grid(False)
-            for spine in axes.spines.values():
-                spine.set_visible(True)
-                spine.set_color(style.RULE)
             angle = f"  {angles[view.beam]}" if view.beam in angles else ""
-            axes.set_title(f"{view.beam}{angle}", fontsize=7, pad=3)
+            framed(axes, half, f"{view.beam}{angle}")
             if n == 0:
-                axes.plot([-0.92 * half, -0.92 * half + 50], [-0.92 * half] * 2, color=style.INK, linewidth=1.6)
-                axes.text(-0.92 * half, -0.88 * half, "5 cm", fontsize=6, va="bottom")
+                scale_bar(axes, half, 50.0)
         if image is not None:
             scale = figure.add_axes(
                 ((width - bar + 0.1) / width, 0.02, 0.08 / width, min(1 - label / height - 0.02, 1.6 / height))
