@@ -186,7 +186,7 @@ def _delivery(plan: TreatmentPlan, delivery: str) -> str:
     count = len(plan.beams)
     if all(beam.dynamic for beam in plan):
         points = sum(len(beam.control_points) for beam in plan)
-        return f"VMAT, {count} arc{'s' * (count > 1)} of {points} control points together"
+        return f"VMAT, {count} arc{'s' * (count > 1)} of {points} control points"
     turned = " with couch turns" if any(b.control_points[0].geometry.couch_deg for b in plan) else ""
     return f"{delivered_as(delivery)}, {count} fields{turned}"
 
