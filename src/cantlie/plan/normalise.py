@@ -57,7 +57,18 @@ def best_factors(
     doses_gy: Sequence[Dose],
     delivered: Sequence[float] = (),
 ) -> tuple[float, ...]:
-    """Return the factors of all plans with which the rules are kept best, the most important first.
+    """Return the factors of all plans with which the rules are kept best (`best_scaling`)."""
+    return best_scaling(rules, problem, voxels, doses_gy, delivered)[0]
+
+
+def best_scaling(
+    rules: Sequence[Rule],
+    problem: Problem,
+    voxels: PlanningVoxels,
+    doses_gy: Sequence[Dose],
+    delivered: Sequence[float] = (),
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the factors of all plans with which the rules are kept best, and by how much they are then broken.
 
     Factors within 1 ± 3 % are tried for each plan in turn, and for all plans together down to 0.7 where a limit that
     comes before what targets need is broken. What is broken by rules of a priority is compared before rules of the next
@@ -70,6 +81,13 @@ def best_factors(
         Final dose of each plan in the voxels.
     delivered
         Metric of every rule in the final dose on the CT grid; by how much it differs in the voxels is kept in mind.
+
+    Returns
+    -------
+    factors
+        One for each plan.
+    broken
+        By how much the rules of each priority are then expected to be broken (`violations`).
     """
     structures = {rule.structure: voxels.volumes_cc[rule.structure] for rule in rules if voxels.holds(rule.structure)}
     considered = [n for n, rule in enumerate(rules) if rule.structure in structures]
@@ -88,10 +106,17 @@ def best_factors(
 
     ones = [1.0] * len(doses_gy)
     in_voxels = metrics(ones)
-    beyond = [delivered[n] - own if len(delivered) else 0.0 for n, own in zip(considered, in_voxels, strict=True)]
+    known = [delivered[n] for n in considered] if len(delivered) else in_voxels
+
+    def on_the_ct(values: Sequence[float]) -> list[float]:
+        """Return metrics as on the CT grid: doses in proportion, as they scale, and volumes with their difference."""
+        return [
+            now * at_first / own if rule.metric.is_dose and own > 0 else now + at_first - own
+            for rule, now, own, at_first in zip(kept, values, in_voxels, known, strict=True)
+        ]
 
     def badness(trial: Sequence[float]) -> tuple[float, ...]:
-        values = [own + more for own, more in zip(metrics(trial), beyond, strict=True)]
+        values = on_the_ct(metrics(trial))
         broken = violations(kept, values, RESERVE)
         isodose = sum(
             abs(rule.excess(value)) / rule.prescription_gy
@@ -107,7 +132,7 @@ def best_factors(
         worth = badness(trial)
         if worth < best:
             best, factors = worth, trial
-    exact = _normalising(kept, [own + more for own, more in zip(in_voxels, beyond, strict=True)], problem.names)
+    exact = _normalising(kept, known, problem.names)
     for reach, steps in ((REACH, 13), (0.004, 17)):
         for plan in range(len(factors)):
             middle = list(factors)
@@ -116,7 +141,7 @@ def best_factors(
                 worth = badness(trial)
                 if worth < best:
                     best, factors = worth, trial
-    return tuple(factors)
+    return tuple(factors), best[:TARGET_PRIORITY]
 
 
 def _normalising(rules: Sequence[Rule], values: Sequence[float], names: Sequence[str]) -> list[list[float]]:
