@@ -19,11 +19,12 @@ def list_(as_json: JsonOption = False) -> None:
     """List the built-in machines."""
     from cantlie.machine.machine import list_machines, load_machine
 
-    machines = [load_machine(name) for name in list_machines()]
+    machines = sorted((load_machine(name) for name in list_machines()), key=lambda m: (m.energy_mv, m.id))
     if as_json:
         say_json([{"id": m.id, "description": m.description, "energy_mv": m.energy_mv} for m in machines])
         return
-    say_table(["machine", "energy", "what"], [[m.id, f"{m.energy_mv:g} MV", m.description] for m in machines])
+    rows = [[m.id, "Co-60" if m.cobalt else f"{m.energy_mv:g} MV", m.description] for m in machines]
+    say_table(["machine", "energy", "what"], rows)
 
 
 @app.command()
