@@ -8,6 +8,7 @@ import pytest
 from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
 from cantlie.dose import superposition
+from cantlie.dose.attenuation import stopping_power_ratio, water_equivalent_ratio
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
@@ -139,7 +140,28 @@ def test_dose_to_water_in_bone_is_higher_than_to_the_bone():
     fields = [field((-40, 40), (-40, 40))]
     medium = collapsed_cone_dose(bone, fields, POINT).sample([[0.0, 0.0, 0.0]])[0]
     to_water = collapsed_cone_dose(bone, fields, POINT, medium="water").sample([[0.0, 0.0, 0.0]])[0]
-    assert to_water / medium == pytest.approx(1.05, abs=0.01)
+    assert to_water / medium == pytest.approx(1 / 0.893, abs=0.005)
+
+
+@pytest.mark.parametrize("mev", [0.1, 0.3, 1.0, 2.0])
+def test_stopping_power_of_bone__against_bethe(mev):
+    """Bethe's formula with the density effect; parameters of Sternheimer, Berger and Seltzer 1984."""
+
+    def bethe(electrons_per_mass, mean_mev, c, x0, x1, a, power):
+        tau = mev / 0.510999
+        beta2 = tau * (tau + 2) / (tau + 1) ** 2
+        x = np.log10(np.sqrt(tau * (tau + 2)))
+        density = 0.0 if x < x0 else 4.6052 * x - c + a * max(x1 - x, 0.0) ** power
+        f = 1 - beta2 + (tau**2 / 8 - (2 * tau + 1) * np.log(2)) / (tau + 1) ** 2
+        bracket = np.log(tau**2 * (tau + 2) / (2 * (mean_mev / 0.510999) ** 2)) + f - density
+        return electrons_per_mass / beta2 * bracket
+
+    in_water = bethe(0.55508, 75.0e-6, 3.5017, 0.2400, 2.8004, 0.09116, 3.4773)
+    in_bone = bethe(0.52130, 106.4e-6, 3.6488, 0.1161, 3.0919, 0.06198, 3.5919)
+    ratios = water_equivalent_ratio(np.array([1.0, 1.06, 0.26, 1.85]), POINT)
+    found = stopping_power_ratio(ratios, POINT)
+    assert found[:3] == pytest.approx(ratios[:3], abs=1e-6)
+    assert found[3] == pytest.approx(in_bone / in_water, rel=0.012)
 
 
 def test_electron_contamination_adds_dose_at_the_surface_only():

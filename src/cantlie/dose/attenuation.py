@@ -22,6 +22,8 @@ _MEV_PER_G_IN_GY = 1.602176634e-10
 _LUNG_TO_TISSUE = (0.55, 0.65)
 _TISSUE_TO_BONE = (1.13, 1.19)
 _WATER_TOLERANCE = 5e-4
+_BONE_STOPPING = 0.893
+"""Mass collision stopping power, restricted to 10 keV, of ICRP cortical bone over that of water: 0.888 to 0.898."""
 
 
 @lru_cache
@@ -115,3 +117,22 @@ def water_equivalent_ratio(density_g_cm3: NDArray[np.floating], model: BeamModel
     table[np.abs(nodes - 1.0) < _WATER_TOLERANCE] = ratio["water"]
     index = np.rint(density * 1000.0).astype(np.int32)
     return table.astype(np.float32)[index]
+
+
+def stopping_power_ratio(ratio: NDArray[np.float32], model: BeamModel) -> NDArray[np.float32]:
+    """Return the mass collision stopping power of each voxel over that of water.
+
+    In water, lung and soft tissue it is that of the attenuation within 0.4 %, and taken to be the same. In bone it is
+    0.893 (0.888 to 0.898 between 0.05 and 6 MeV; Bethe's formula with the density effect of Sternheimer, Berger and
+    Seltzer 1984, doi:10.1016/0092-640X(84)90002-0), where μ/ρ is 0.951 of water's at 6 MV; between tissue and bone it
+    goes with the share of bone in the mass.
+
+    Parameters
+    ----------
+    ratio
+        Water-equivalent over mass density, as :func:`water_equivalent_ratio` gives it.
+    """
+    known = relative_to_water(model)
+    per_bone = (known["bone"] - _BONE_STOPPING) / (known["tissue"] - known["bone"])
+    bone = np.maximum(np.float32(known["tissue"]) - ratio, np.float32(0.0))
+    return np.asarray(ratio - np.float32(per_bone) * bone, dtype=np.float32)

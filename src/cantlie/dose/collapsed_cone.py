@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
+from cantlie.dose.attenuation import stopping_power_ratio
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.device import Device, chosen
 from cantlie.dose.directions import SPAN_DEG, groups_of
@@ -51,7 +52,7 @@ def collapsed_cone_dose(
     grid
         Where the dose is wanted; that of ``density`` if None. Values are means over its voxels.
     medium
-        Dose to the local medium, or to water in the same place.
+        Dose to the local medium, or to a little water in the same place (by the ratio of stopping powers).
     device
         ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one; None for what
         :func:`cantlie.dose.device.computing_on` says, else ``auto``. Both give the same dose within 0.1 % of maximum.
@@ -74,8 +75,9 @@ def collapsed_cone_dose(
         done += len(group)
     progress(1.0, "dose")
     total = dose.total()
-    if medium == "medium":
-        total *= patient.ratio
+    total *= patient.ratio
+    if medium == "water":
+        total /= stopping_power_ratio(patient.ratio, model)
     return Volume(wanted, on_lattice(total, patient.grid, wanted))
 
 
