@@ -13,7 +13,7 @@ from cantlie.core.progress import Progress, part, silent
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.fluence_objectives import Smoothness
 from cantlie.plan.goals import Goal, tighten
-from cantlie.plan.problem import Problem, Term
+from cantlie.plan.problem import Problem
 from cantlie.plan.request import History
 from cantlie.plan.solver import Minimum, minimise
 from cantlie.plan.voxels import PlanningVoxels
@@ -107,10 +107,13 @@ class _Layout:
 
 MORE_FOR_CONFLICTS = 2
 TARGET_SLIP = 0.2
-"""Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
-SPARING_STEP = 1.6
+"""Share by which the objective of targets may rise for the sake of organs: their spread by half as much. It counts for
+targets that no rule keeps uniform; others may be as uneven as their rules allow."""
+SPARING_STEP = 2.5
 SPARING_STEPS = 6
 SPARING_ITERATIONS = 20
+OUTSIDE = 0.5
+"""Power of the weight of sparing by which that of all dose outside the targets (fall-off, hot spots) grows with it."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 
@@ -241,20 +244,27 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
 
     This is the last stage of the order of priorities (as the wish-list of Breedveld et al. 2007,
     doi:10.1088/0031-9155/52/20/016): sparing is given more and more weight until a rule that held no longer holds, or
-    the targets' objective rises by more than a slip; then the step before is taken.
+    the objective of targets without a maximum of their own, or of displaced targets, rises by more than a slip; then
+    the step before is taken.
 
     Returns
     -------
     float
         What the weights of sparing were multiplied by.
     """
-    terms = solver.problem.of_purpose("spare")
     held = {id(goal) for goal in solver.goals} - {id(goal) for goal in solver.unmet()}
-    most = (1.0 + TARGET_SLIP) * solver.problem.value_of("target", solver.problem.seen(solver.doses()))
+    loose = set(solver.problem.names) - {goal.rule.structure for goal in solver.goals if goal.rule.keeps_uniform}
+
+    def spread() -> float:
+        seen = solver.problem.seen(solver.doses())
+        robust = solver.problem.value_of("robust", seen, solver.problem.names)
+        return robust + solver.problem.value_of("target", seen, loose)
+
+    most = (1.0 + TARGET_SLIP) * spread()
     factor = 1.0
     for step in range(SPARING_STEPS):
         before = solver.x
-        _weigh(terms, SPARING_STEP)
+        _weigh(solver.problem, SPARING_STEP)
         steps = part(progress, step / SPARING_STEPS, (step + 1) / SPARING_STEPS)
         solver.improve(SPARING_ITERATIONS, steps)
         lost = any(id(goal) in held for goal in solver.unmet())
@@ -262,9 +272,9 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
             solver.tighten()
             solver.improve(SPARING_ITERATIONS // 2, steps)
             lost = any(id(goal) in held for goal in solver.unmet())
-        if lost or solver.problem.value_of("target", solver.problem.seen(solver.doses())) > most:
+        if lost or spread() > most:
             solver.x = before
-            _weigh(terms, 1.0 / SPARING_STEP)
+            _weigh(solver.problem, 1.0 / SPARING_STEP)
             break
         factor *= SPARING_STEP
     return factor
@@ -272,12 +282,18 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
 
 def spare_less(problem: Problem) -> None:
     """Take back one step of sparing, where rules do not hold in the delivered dose."""
-    _weigh(problem.of_purpose("spare"), 1.0 / SPARING_STEP)
+    _weigh(problem, 1.0 / SPARING_STEP)
 
 
-def _weigh(terms: Sequence[Term], factor: float) -> None:
-    for term in terms:
-        term.objective.weight *= factor  # type: ignore[attr-defined]
+def _weigh(problem: Problem, factor: float) -> None:
+    """Give sparing more or less weight, and some more to all dose outside the targets.
+
+    That stays as it is where targets are to be covered when they are displaced, for then dose beside them is wanted.
+    """
+    outside = 1.0 if problem.of_purpose("robust") else factor**OUTSIDE
+    for purpose, times in (("spare", factor), ("outside", outside)):
+        for term in problem.of_purpose(purpose):
+            term.objective.weight *= times  # type: ignore[attr-defined]
 
 
 def points_in_words(goals: Sequence[Goal], metrics: Sequence[float]) -> str:

@@ -82,6 +82,13 @@ class Rule:
         """Whether the rule holds before what targets need."""
         return self.priority < TARGET_PRIORITY
 
+    @property
+    def keeps_uniform(self) -> bool:
+        """Whether the rule, on a target, says how much dose its hottest part (or tenth) may get."""
+        small = self.metric.kind == "dose_at_volume" and self.metric.argument_unit == "%" and self.metric.argument <= 10
+        hottest = self.metric.kind == "max" or small
+        return hottest and self.op.startswith("<") and self.kind == "constraint"
+
     def sentence(self) -> str:
         """Return the rule in words."""
         scope = "" if self.scope == COURSE else f" in the plan of {self.scope}"
@@ -356,12 +363,13 @@ def quality_terms(
                         outside, distance, edge_gy=0.95 * dose, far_gy=0.2 * dose, half_distance_mm=10.0, weight=1.0,
                         scale_gy=scale,
                     ),
+                    "outside",
                 )
             )  # fmt: skip
         if outside_cc.any():
             outside = VoxelSet.of_volumes(outside_cc)
-            terms.append(Term(target.name, SquaredOverdose(outside, 1.03 * dose, 10.0, scale)))
-            terms.append(Term(target.name, MeanDose(outside, 0.02, scale)))
+            terms.append(Term(target.name, SquaredOverdose(outside, 1.03 * dose, 10.0, scale), "outside"))
+            terms.append(Term(target.name, MeanDose(outside, 0.02, scale), "outside"))
     for name in minimise:
         outside_cc = _outside_targets(name, targets, voxels)
         if outside_cc.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,7 +33,11 @@ class Aimed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An objective, the dose it looks at, and what it is for: ``target``, ``spare`` or nothing in particular."""
+    """An objective, the dose it looks at, and what it is for.
+
+    Purposes are ``target``, ``outside`` (fall-off and hot spots beside targets), ``spare``, ``robust`` (displaced
+    targets), or nothing in particular.
+    """
 
     scope: str
     objective: Objective
@@ -79,9 +83,10 @@ class Problem:
         """Return the objectives that serve a purpose."""
         return [term for term in self.terms if isinstance(term, Term) and term.purpose == purpose]
 
-    def value_of(self, purpose: str, seen_gy: Sequence[Dose]) -> float:
-        """Return the value of the objectives that serve a purpose."""
-        return sum(value(term.objective, self.scoped(term.scope, seen_gy)) for term in self.of_purpose(purpose))
+    def value_of(self, purpose: str, seen_gy: Sequence[Dose], scopes: Container[str]) -> float:
+        """Return the value of the objectives in some scopes that serve a purpose."""
+        terms = [term for term in self.of_purpose(purpose) if term.scope in scopes]
+        return sum(value(term.objective, self.scoped(term.scope, seen_gy)) for term in terms)
 
     def evaluate(self, doses_gy: Sequence[Dose]) -> tuple[float, list[Dose]]:
         """Return the total value and its gradient with respect to each plan's dose."""

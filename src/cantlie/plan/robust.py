@@ -133,7 +133,7 @@ def robust_terms(request: PlanningRequest, voxels: PlanningVoxels, body: str) ->
             )
         if objectives:
             one: Objective = WorstOf(objectives) if asked.planning == "minimax" else MeanOf(objectives)
-            terms.append(Term(target.name, one))
+            terms.append(Term(target.name, one, "robust"))
     return terms
 
 
