@@ -266,15 +266,18 @@ def page(figures: dict) -> str:
             f"{row['adjoint_cpu_ms']:.1f} |"
         )
     if figures["scaling"]:
-        lines += ["", "## Scaling", "", "| what | size | voxels | beamlets | CPU s | wall s | peak GB |",
-                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        lines += ["", "## Scaling", "", "| what | size | voxels | beamlets | CPU s | wall s | peak GB | operator MB "
+                  "| both products, ms |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         for kind, rows in figures["scaling"].items():
             for row in rows:
                 what = {"grid": "open field, voxel size", "beamlets": "liver_semi, width of beamlets"}.get(kind)
                 size = f"{row['cores']} core{'s' * (row['cores'] > 1)}" if kind == "cores" else f"{row['size_mm']:g} mm"
+                operator = ["", ""]
+                if "operator_mb" in row:
+                    operator = [f"{row['operator_mb']:.0f}", f"{row['forward_ms'] + row['adjoint_ms']:.1f}"]
                 lines.append(
                     f"| {what or TASKS[row['task']]} | {size} | {row['voxels']} | {row.get('beamlets', '')} | "
-                    f"{row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_gb']:.2f} |"
+                    f"{row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_gb']:.2f} | {' | '.join(operator)} |"
                 )
     if figures["gpu"]:
         lines += ["", "## GPU", "", "| task | wall s after warm-up | CPU s |", "|---|---|---|"]
