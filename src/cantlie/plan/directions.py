@@ -16,6 +16,7 @@ from cantlie.plan.beams import equispaced_deg, isocentre_mm
 from cantlie.plan.candidate_beams import beamlet_width_mm, candidate_beams
 from cantlie.plan.clearance import is_clear, obstacle_mm
 from cantlie.plan.goals import goal_of_rule, quality_terms, rules_of_protocol
+from cantlie.plan.objectives import MeanDose
 from cantlie.plan.problem import Problem
 from cantlie.plan.raster import Raster, raster_of
 from cantlie.plan.technique import Site
@@ -31,6 +32,9 @@ COUCH_TURN_COST = 0.03
 CANDIDATE_VOXELS = 4000
 LEAST_SHARE, MOST_SHARE = 0.5, 1.6
 """Weights of fields that are not modulated, of an equal share (as in `field_weights`)."""
+FALL_OFF_WEIGHT = 4
+"""Weight of a steep fall-off when directions are chosen, beside that of the optimisation. With 1, nine beams to a
+lesion in the dome came from one side: 8 % less to the liver, but half of the prescription in 18 % more tissue."""
 LIMITS_WEIGHT = 0.1
 """Weight of organs' limits when directions are chosen, beside that at the start of the optimisation: with the full one
 the fluence of a set of beams takes too long to come to rest."""
@@ -176,7 +180,10 @@ def _chosen(site: Site, fields: int, candidates: Sequence[BeamGeometry], extra: 
             goal.objective.weight *= LIMITS_WEIGHT
             goals.append(goal)
     spared = [name for name in request.protocol.minimise if name in site.masks]
-    problem = Problem((target.name,), [*goals, *quality_terms([target], spared, voxels, BODY)])
+    terms = quality_terms([target], spared, voxels, BODY)
+    outside = [term for term in terms if term.purpose == "outside" and not isinstance(term.objective, MeanDose)]
+    steeper = outside * (FALL_OFF_WEIGHT - 1)
+    problem = Problem((target.name,), [*goals, *terms, *steeper])
     in_target = voxels.volumes_cc[target.name]
     whole = request.protocol.technique.delivery in ("static", "field_in_field")
     beams = candidate_beams(
