@@ -1,12 +1,13 @@
 """Time and memory of the dose engine on the shared liver phantom, beside its peers in the same run.
 
     python benchmarks/dose.py --shared ../shared/benchmarks [--peers VENV --opentps DIR] [--write docs/validation]
+    python benchmarks/dose.py --shared ../shared/benchmarks --peers-of docs/validation/speed.json
 
 ``--peers`` is a virtual environment with pyRadPlan, ``--opentps`` the unpacked wheel of opentps-core (both as the
 README beside the shared benchmarks says); their scripts run first, one after another, on a copy of that folder. Without
-them only Cantlie runs, and ratios are to the recorded figures of the peers (another machine). Each measurement of
-Cantlie runs in a process of its own, after one small call that loads the compiled kernels. ``--write`` leaves
-``speed.json`` and ``speed.md`` in a folder.
+them only Cantlie runs, and ratios are to the peers of an earlier run (``--peers-of``) or, without that, to figures
+recorded on another machine. Each measurement of Cantlie runs in a process of its own, after one small call that loads
+the compiled kernels. ``--write`` leaves ``speed.json`` and ``speed.md`` in a folder.
 """
 
 from __future__ import annotations
@@ -237,13 +238,12 @@ def machine() -> dict[str, str]:
 def page(figures: dict) -> str:
     """Return the figures as a page of Markdown."""
     on = figures["machine"]
-    peer = "measured in the same run" if figures["peers_measured"] else "recorded on another machine"
     lines = [
         "# Speed and memory of the dose engine", "",
-        "Written by `python benchmarks/dose.py --shared ../shared/benchmarks --peers VENV --opentps DIR "
+        f"Written by `python benchmarks/dose.py --shared ../shared/benchmarks {figures['options']}"
         "--write docs/validation`.", "",
         f"{on['date']}, {on['cpu']}, {on['cores']} cores, GPU: {on['gpu']}; Python {on['python']}, "
-        f"numba {on['numba']}, Cantlie {on['cantlie']}. Peers: {peer}.", "",
+        f"numba {on['numba']}, Cantlie {on['cantlie']}. Peers: {figures['peers']}.", "",
         "| task | CPU s | wall s | peak GB | peer | its CPU s | its peak GB | times fewer CPU s | bar |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -267,14 +267,14 @@ def page(figures: dict) -> str:
         )
     if figures["scaling"]:
         lines += ["", "## Scaling", "", "| what | size | voxels | beamlets | CPU s | wall s | peak GB | operator MB "
-                  "| both products, ms |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+                  "| both products, CPU ms |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         for kind, rows in figures["scaling"].items():
             for row in rows:
                 what = {"grid": "open field, voxel size", "beamlets": "liver_semi, width of beamlets"}.get(kind)
                 size = f"{row['cores']} core{'s' * (row['cores'] > 1)}" if kind == "cores" else f"{row['size_mm']:g} mm"
                 operator = ["", ""]
                 if "operator_mb" in row:
-                    operator = [f"{row['operator_mb']:.0f}", f"{row['forward_ms'] + row['adjoint_ms']:.1f}"]
+                    operator = [f"{row['operator_mb']:.0f}", f"{row['forward_cpu_ms'] + row['adjoint_cpu_ms']:.1f}"]
                 lines.append(
                     f"| {what or TASKS[row['task']]} | {size} | {row['voxels']} | {row.get('beamlets', '')} | "
                     f"{row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_gb']:.2f} | {' | '.join(operator)} |"
@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder of the shared benchmarks")
     parser.add_argument("--peers", type=Path, help="virtual environment with pyRadPlan")
     parser.add_argument("--opentps", type=Path, help="unpacked wheel of opentps-core")
+    parser.add_argument("--peers-of", type=Path, help="speed.json of an earlier run, whose peers are taken")
     parser.add_argument("--write", type=Path, help="folder for speed.json and speed.md")
     parser.add_argument("--no-scaling", action="store_true", help="only the comparison")
     for hidden, kind in (("--task", str), ("--size", float), ("--device", str)):
@@ -306,10 +307,21 @@ def main() -> None:
         return
     if (options.peers is None) != (options.opentps is None):
         parser.error("give --peers and --opentps together")
-    reference = peers(shared, options.peers, options.opentps) if options.peers else RECORDED
+    reference, source, words = RECORDED, "recorded on another machine", ""
+    if options.peers:
+        reference, source = peers(shared, options.peers, options.opentps), "measured in the same run"
+        words = "--peers VENV --opentps DIR "
+    elif options.peers_of:
+        earlier = json.loads(options.peers_of.read_text(encoding="utf-8"))
+        reference = {task: (row["peer_cpu_s"], row["peer_peak_gb"]) for task, row in earlier["compared"].items()}
+        words = f"--peers-of {options.peers_of} "
+        source = earlier.get("peers", "")
+        if "earlier" not in source:
+            source = f"those of an earlier run on {earlier['machine']['date']} ({earlier['machine']['cpu']})"
     figures = {
         "machine": machine(),
-        "peers_measured": options.peers is not None,
+        "peers": source,
+        "options": words,
         "compared": compared(shared, reference),
         "scaling": {} if options.no_scaling else scaling(shared),
         "gpu": on_gpu(shared),
