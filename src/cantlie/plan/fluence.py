@@ -107,12 +107,11 @@ class _Layout:
 
 MORE_FOR_CONFLICTS = 2
 TARGET_SLIP = 0.2
-"""Share by which the objective of targets may rise for the sake of organs: their spread by half as much. It counts for
-targets that no rule keeps uniform; others may be as uneven as their rules allow."""
-SPARING_STEP = 2.5
+"""Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
+SPARING_STEP = 1.6
 SPARING_STEPS = 6
 SPARING_ITERATIONS = 20
-OUTSIDE = 0.5
+OUTSIDE = 0.0
 """Power of the weight of sparing by which that of all dose outside the targets (fall-off, hot spots) grows with it."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
@@ -244,8 +243,7 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
 
     This is the last stage of the order of priorities (as the wish-list of Breedveld et al. 2007,
     doi:10.1088/0031-9155/52/20/016): sparing is given more and more weight until a rule that held no longer holds, or
-    the objective of targets without a maximum of their own, or of displaced targets, rises by more than a slip; then
-    the step before is taken.
+    the objective of targets, displaced ones among them, rises by more than a slip; then the step before is taken.
 
     Returns
     -------
@@ -253,12 +251,12 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
         What the weights of sparing were multiplied by.
     """
     held = {id(goal) for goal in solver.goals} - {id(goal) for goal in solver.unmet()}
-    loose = set(solver.problem.names) - {goal.rule.structure for goal in solver.goals if goal.rule.keeps_uniform}
+    names = solver.problem.names
 
     def spread() -> float:
         seen = solver.problem.seen(solver.doses())
-        robust = solver.problem.value_of("robust", seen, solver.problem.names)
-        return robust + solver.problem.value_of("target", seen, loose)
+        robust = solver.problem.value_of("robust", seen, names)
+        return robust + solver.problem.value_of("target", seen, names)
 
     most = (1.0 + TARGET_SLIP) * spread()
     factor = 1.0
@@ -266,11 +264,11 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
         before = solver.x
         _weigh(solver.problem, SPARING_STEP)
         steps = part(progress, step / SPARING_STEPS, (step + 1) / SPARING_STEPS)
-        solver.improve(SPARING_ITERATIONS, steps)
+        solver.improve(SPARING_ITERATIONS, part(steps, 0.0, 0.6))
         lost = any(id(goal) in held for goal in solver.unmet())
         if lost:  # by less than a step perhaps: the rule pulls harder once
             solver.tighten()
-            solver.improve(SPARING_ITERATIONS // 2, steps)
+            solver.improve(SPARING_ITERATIONS // 2, part(steps, 0.6, 1.0))
             lost = any(id(goal) in held for goal in solver.unmet())
         if lost or spread() > most:
             solver.x = before

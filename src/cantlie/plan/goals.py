@@ -82,13 +82,6 @@ class Rule:
         """Whether the rule holds before what targets need."""
         return self.priority < TARGET_PRIORITY
 
-    @property
-    def keeps_uniform(self) -> bool:
-        """Whether the rule, on a target, says how much dose its hottest part (or tenth) may get."""
-        small = self.metric.kind == "dose_at_volume" and self.metric.argument_unit == "%" and self.metric.argument <= 10
-        hottest = self.metric.kind == "max" or small
-        return hottest and self.op.startswith("<") and self.kind == "constraint"
-
     def sentence(self) -> str:
         """Return the rule in words."""
         scope = "" if self.scope == COURSE else f" in the plan of {self.scope}"
