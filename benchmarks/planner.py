@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -202,10 +203,11 @@ def peer_images(folder: Path, case: str) -> list[Image]:
 def own_images(planned) -> list[Image]:
     """Return the fluence that Cantlie optimised before it made segments of it."""
     images = []
-    for beam, fluence in zip(planned.plan.beams, planned.fluence, strict=True):
+    at = planned.plan.beams[0].control_points[0].geometry
+    for gantry_deg, fluence in zip(planned.target.gantry_deg, planned.fluence, strict=True):
         x, y = np.meshgrid(fluence.x_mm, fluence.y_mm)
         image = painted(x.ravel(), y.ravel(), fluence.values_mu.ravel(), fluence.pixel_mm)
-        images.append((beam.control_points[0].geometry, image))
+        images.append((replace(at, gantry_deg=gantry_deg), image))
     return images
 
 

@@ -108,11 +108,13 @@ class _Layout:
 MORE_FOR_CONFLICTS = 2
 TARGET_SLIP = 0.2
 """Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
+FALL_OFF_SLIP = 0.5
+"""The same for the fall-off beside targets, which keeps plans conformal where only the mean of an organ counts."""
+ROOM = 0.015
+"""Share of a maximum that stays free for what segments make worse than fluence."""
 SPARING_STEP = 1.6
 SPARING_STEPS = 6
 SPARING_ITERATIONS = 20
-OUTSIDE = 0.0
-"""Power of the weight of sparing by which that of all dose outside the targets (fall-off, hot spots) grows with it."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 
@@ -243,7 +245,8 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
 
     This is the last stage of the order of priorities (as the wish-list of Breedveld et al. 2007,
     doi:10.1088/0031-9155/52/20/016): sparing is given more and more weight until a rule that held no longer holds, or
-    the objective of targets, displaced ones among them, rises by more than a slip; then the step before is taken.
+    the objective of targets (displaced ones among them) or of the fall-off around them rises by more than a slip; then
+    the step before is taken. Targets whose maximum has a rule with room to spare may become as uneven as it allows.
 
     Returns
     -------
@@ -252,13 +255,16 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
     """
     held = {id(goal) for goal in solver.goals} - {id(goal) for goal in solver.unmet()}
     names = solver.problem.names
+    roomy = _with_room(solver)
 
-    def spread() -> float:
+    def quality() -> tuple[float, float]:
         seen = solver.problem.seen(solver.doses())
         robust = solver.problem.value_of("robust", seen, names)
-        return robust + solver.problem.value_of("target", seen, names)
+        uneven = solver.problem.value_of("target", seen, set(names) - roomy)
+        return robust + uneven, solver.problem.value_of("outside", seen, names)
 
-    most = (1.0 + TARGET_SLIP) * spread()
+    spread, fall_off = quality()
+    most = (1.0 + TARGET_SLIP) * spread, (1.0 + FALL_OFF_SLIP) * fall_off
     factor = 1.0
     for step in range(SPARING_STEPS):
         before = solver.x
@@ -270,12 +276,22 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
             solver.tighten()
             solver.improve(SPARING_ITERATIONS // 2, part(steps, 0.6, 1.0))
             lost = any(id(goal) in held for goal in solver.unmet())
-        if lost or spread() > most:
+        worse = any(value > bound for value, bound in zip(quality(), most, strict=True))
+        if lost or worse or not roomy <= _with_room(solver):
             solver.x = before
             _weigh(solver.problem, 1.0 / SPARING_STEP)
             break
         factor *= SPARING_STEP
     return factor
+
+
+def _with_room(solver: FluenceSolver) -> set[str]:
+    """Return the structures whose maximum has a rule and keeps well below it."""
+    return {
+        goal.rule.structure
+        for goal, value in zip(solver.goals, solver.metrics(), strict=True)
+        if goal.rule.limits_hot_spots and goal.seen_rule.met(value, -ROOM * goal.rule.limit)
+    }
 
 
 def spare_less(problem: Problem) -> None:
@@ -284,14 +300,8 @@ def spare_less(problem: Problem) -> None:
 
 
 def _weigh(problem: Problem, factor: float) -> None:
-    """Give sparing more or less weight, and some more to all dose outside the targets.
-
-    That stays as it is where targets are to be covered when they are displaced, for then dose beside them is wanted.
-    """
-    outside = 1.0 if problem.of_purpose("robust") else factor**OUTSIDE
-    for purpose, times in (("spare", factor), ("outside", outside)):
-        for term in problem.of_purpose(purpose):
-            term.objective.weight *= times  # type: ignore[attr-defined]
+    for term in problem.of_purpose("spare"):
+        term.objective.weight *= factor  # type: ignore[attr-defined]
 
 
 def points_in_words(goals: Sequence[Goal], metrics: Sequence[float]) -> str:

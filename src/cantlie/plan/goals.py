@@ -82,6 +82,13 @@ class Rule:
         """Whether the rule holds before what targets need."""
         return self.priority < TARGET_PRIORITY
 
+    @property
+    def limits_hot_spots(self) -> bool:
+        """Whether the rule is about the maximum, or nearly so (as D2%), and from above."""
+        metric = self.metric
+        share = metric.kind == "dose_at_volume" and metric.argument_unit == "%" and metric.argument <= 2.0
+        return self.op.startswith("<") and (metric.kind == "max" or share)
+
     def sentence(self) -> str:
         """Return the rule in words."""
         scope = "" if self.scope == COURSE else f" in the plan of {self.scope}"
