@@ -84,9 +84,9 @@ class Rule:
 
     @property
     def limits_hot_spots(self) -> bool:
-        """Whether the rule is about the maximum, or nearly so (as D2%), and from above."""
+        """Whether the rule is about the maximum or the hottest tenth (as D2%, D10%), and from above."""
         metric = self.metric
-        share = metric.kind == "dose_at_volume" and metric.argument_unit == "%" and metric.argument <= 2.0
+        share = metric.kind == "dose_at_volume" and metric.argument_unit == "%" and metric.argument <= 10.0
         return self.op.startswith("<") and (metric.kind == "max" or share)
 
     def sentence(self) -> str:
