@@ -70,7 +70,7 @@ def test_sessions_are_found_by_day():
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "missing"),
+        ("", "file is empty"),
         ("session,x_mm,y_mm,z_mm\n", "no rows"),
         ("session,x_mm,y_mm\n1,2,3\n", "z_mm"),
         ("x_mm,y_mm,z_mm\n1,2,3\n", "session or date"),
@@ -79,10 +79,10 @@ def test_sessions_are_found_by_day():
         ("session,x_mm,y_mm,z_mm\n1,2,3,400\n", "row 2.*z_mm"),
         ("session,x_mm,y_mm,z_mm\n1,2,nan,4\n", "y_mm"),
         ("session,x_mm,y_mm,z_mm\n0,2,3,4\n", "session"),
-        ("date,x_mm,y_mm,z_mm\n5.1.2026,2,3,4\n", "2026-01-31"),
+        ("date,x_mm,y_mm,z_mm\n05/01/2026,2,3,4\n", "row 2.*date"),
         ("session,x_mm,y_mm,z_mm,modality\n1,2,3,4,none\n", "modality"),
         ("session,x_mm,y_mm,z_mm,corrected\n1,2,3,4,maybe\n", "corrected"),
-        ("session,x_mm,y_mm,z_mm\n1,2,3\n", "3 values"),
+        ("session,x_mm,y_mm,z_mm\n1,2,3\n", "row 2.*3 cells|3 cells.*row 2"),
     ],
 )
 def test_a_bad_log_is_refused_with_row_and_column(text, what):
@@ -93,6 +93,11 @@ def test_a_bad_log_is_refused_with_row_and_column(text, what):
 def test_a_log_with_semicolons_and_a_byte_order_mark_is_read():
     log = parse_shift_log("\ufeffSession;x_mm;y_mm;z_mm\n1;\u22122.5;0;1\n")
     assert log.entries[0].shift_mm == (-2.5, 0, 1)
+
+
+def test_a_date_with_dots_has_the_day_first():
+    log = parse_shift_log("date,x_mm,y_mm,z_mm\n5.1.2026,2,3,4\n")
+    assert str(log.entries[0].day) == "2026-01-05"
 
 
 def test_statistics_of_a_patient_and_of_all():
