@@ -131,6 +131,17 @@ def test_best_factors_mend_what_scaling_can_mend() -> None:
     assert abs(factor - 29.4 / 29.0) < 0.01
 
 
+@pytest.mark.parametrize("d95_gy", [29.5, 30.0, 30.5])
+def test_what_covers_the_target_is_brought_to_the_prescription_and_not_left_within_its_tolerance(d95_gy: float) -> None:
+    problem = Problem(("PTV",), [])
+    rules = [
+        Rule("PTV", Metric.parse("D95%"), op, limit, "PTV", 30.0, "normalisation")
+        for op, limit in ((">=", 29.4), ("<=", 30.6))
+    ]
+    (factor,) = best_factors(rules, problem, VOXELS, [np.full(N, d95_gy)])
+    assert d95_gy * factor == pytest.approx(30.0, rel=1e-4)
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0.5, 60), min_size=1, max_size=20), st.sampled_from([0.01, 0.1, 1.0]))
 def test_rounding_keeps_the_sum(values: list[float], resolution: float) -> None:

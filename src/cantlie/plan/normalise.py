@@ -118,11 +118,13 @@ def best_scaling(
     def badness(trial: Sequence[float]) -> tuple[float, ...]:
         values = on_the_ct(metrics(trial))
         broken = violations(kept, values, RESERVE)
-        isodose = sum(
-            abs(rule.excess(value)) / rule.prescription_gy
-            for rule, value in zip(kept, values, strict=True)
-            if rule.kind == "normalisation" and rule.metric.kind == "dose_at_volume"
-        )
+        off: dict[tuple[str, str], float] = {}  # from the middle between the lower and the upper limit
+        for rule, value in zip(kept, values, strict=True):
+            if rule.kind == "normalisation" and rule.metric.kind == "dose_at_volume":
+                beyond = rule.excess(value) if rule.op.startswith("<") else -rule.excess(value)
+                target = rule.scope, rule.structure
+                off[target] = off.get(target, 0.0) + 0.5 * beyond / rule.prescription_gy
+        isodose = sum(abs(one) for one in off.values())
         return (*broken, round(isodose, 4), float(np.sum(np.abs(np.log(trial)))))
 
     factors, best = ones, badness(ones)
