@@ -282,7 +282,7 @@ def change_device(kind):
         (change_device("MLCX1"), "MLCX1"),
         (lambda data: setattr(data, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.481.8"), "ion plan"),
         (lambda data: setattr(data, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "not an RTPLAN"),
-        (lambda data: setattr(data, "FractionGroupSequence", []), "0 fraction groups"),
+        (lambda data: setattr(data, "FractionGroupSequence", []), "no fraction group"),
     ],
 )
 def test_what_cantlie_cannot_calculate_is_refused_by_name(case, machine, tmp_path, maker, change, words):

@@ -132,9 +132,9 @@ def files(case: tuple, *kinds: str) -> list[DoseFile]:
     ]
 
 
-def test_the_dose_of_one_fraction_is_multiplied_and_a_bare_sum_has_no_eqd2(case):
+def test_the_dose_of_one_session_is_multiplied_and_a_bare_sum_has_no_eqd2(case):
     regions = Regions(GRID, MASKS)
-    summed = summed_plans(files(case, "FRACTION", "PLAN"), (), ALTERNATING, regions, (2, 8))
+    summed = summed_plans(files(case, "FRACTION_SESSION", "PLAN"), (), ALTERNATING, regions, (2, 8))
     assert float(summed.plans[0].dose.values.max()) == pytest.approx(60.0, rel=1e-3)
     assert summed.eqd2(10.0).values.max() == pytest.approx(
         float(eqd2_gy(30.0, 2, 10.0) + eqd2_gy(0.3, 8, 10.0)), rel=1e-3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +85,8 @@ class PlanFile:
         What the meterset of all beams counts: ``MU``, or ``MINUTE`` of the timer of a cobalt machine.
     plan_date
         Date of the plan as DICOM writes it; empty where it has none.
+    fraction_group, fraction_groups
+        Number of the group that was read, and of all groups of the file.
     statements
         What the plan itself says about skin distance and dose, by beam number.
     """
@@ -105,7 +107,15 @@ class PlanFile:
     plan_date: str = ""
     intent: str = ""
     approval: str = ""
+    fraction_group: int = 1
+    fraction_groups: tuple[int, ...] = (1,)
     notes: tuple[Note, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The label of the plan, with the number of the fraction group where the file has several."""
+        label = self.plan.label
+        return label if len(self.fraction_groups) == 1 else f"{label}, group {self.fraction_group}".lstrip(", ")
 
 
 def read_rtplan(path: Path) -> TreatmentPlan:
@@ -113,42 +123,113 @@ def read_rtplan(path: Path) -> TreatmentPlan:
     return read_plan_file(path).plan
 
 
-def read_plan_file(path: Path) -> PlanFile:
-    """Read an RTPLAN file.
+def read_plan_file(path: Path, fraction_group: int | None = None) -> PlanFile:
+    """Read one fraction group of an RTPLAN file, by its number; the only one where it is not given.
 
     Raises
     ------
     DicomError
-        If it cannot be opened, is not a photon RTPLAN, is damaged, or has something that Cantlie cannot calculate:
-        wedges, bolus, compensators, applicators, electrons, ions, brachytherapy, eccentric or tilted couches.
+        If it cannot be opened, is not a photon RTPLAN, is damaged, has several fraction groups and none was named, or
+        has something that Cantlie cannot calculate: wedges, bolus, compensators, applicators, electrons, ions,
+        brachytherapy, eccentric or tilted couches.
     """
+    return plan_of(_parsed(path), str(path), fraction_group)
+
+
+def read_plan_groups(path: Path, fraction_group: int | None = None) -> tuple[PlanFile, ...]:
+    """Read all fraction groups of an RTPLAN file, or the one of a number (see `read_plan_file`)."""
+    return plans_of(_parsed(path), str(path), fraction_group)
+
+
+def _parsed(path: Path) -> Dataset:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DicomError(f"the plan cannot be opened: {error.strerror or error}", where=str(path)) from error
-    return plan_of(parse(content, str(path), pixels=True), str(path))
+    return parse(content, str(path), pixels=True)
 
 
-def plan_of(dataset: Dataset, where: str) -> PlanFile:
-    """Read the plan of a parsed RTPLAN (DICOM PS3.3 A.20).
+def plan_of(dataset: Dataset, where: str, fraction_group: int | None = None) -> PlanFile:
+    """Read one fraction group of a parsed RTPLAN (DICOM PS3.3 A.20), by its number; the only one if it is not given.
 
     Raises
     ------
     DicomError
         As `read_plan_file`.
     """
+    found = plans_of(dataset, where, fraction_group)
+    if len(found) > 1:
+        raise DicomError(
+            f"the plan has {len(found)} fraction groups ({_listed(found[0].fraction_groups)}), and one is needed here",
+            where=where,
+            remedy="export a plan of one fraction group",
+        )
+    return found[0]
+
+
+def plans_of(dataset: Dataset, where: str, fraction_group: int | None = None) -> tuple[PlanFile, ...]:
+    """Read the fraction groups of a parsed RTPLAN, each as a plan with its own beams, monitor units and fractions.
+
+    The dose of the whole plan is the sum over its groups (DICOM PS3.3 C.8.8.13): a beam may be in several of them.
+
+    Parameters
+    ----------
+    fraction_group
+        Number of the only group that is wanted.
+
+    Raises
+    ------
+    DicomError
+        As `read_plan_file`, or if it has no such group.
+    """
     sop_class = text(dataset, "SOPClassUID")
     if sop_class == RT_ION_PLAN:
         raise DicomError("this is an ion plan", where=where, remedy="give a photon plan")
     if sop_class != RT_PLAN:
         raise DicomError("this is not an RTPLAN", where=where, remedy="give an RTPLAN file")
-    notes: list[Note] = []
     groups = items(dataset, "FractionGroupSequence")
-    if len(groups) != 1:
+    if not groups:
+        raise DicomError("the plan has no fraction group", where=where, remedy="export a plan with fractions and MU")
+    only = len(groups) == 1
+    numbered = [integer(one, "FractionGroupNumber", where, 1) if only else _group_number(one, where) for one in groups]
+    if len(set(numbered)) < len(numbered):
+        raise DicomError(f"two fraction groups have the number {_twice(numbered)}", where=where, remedy=_AGAIN)
+    if fraction_group is not None and fraction_group not in numbered:
         raise DicomError(
-            f"the plan has {len(groups)} fraction groups", where=where, remedy="export a plan of one fraction group"
+            f"the plan has no fraction group {fraction_group}",
+            where=where,
+            remedy=f"it has the fraction group{'' if only else 's'} {_listed(numbered)}",
         )
-    group = groups[0]
+    in_use = {n for one in groups for n in _referenced_beams(one, where)}
+    return tuple(
+        _plan_of_group(
+            dataset, one, f"{where}{'' if only else f', fraction group {number}'}", number, tuple(numbered), in_use
+        )
+        for number, one in zip(numbered, groups, strict=True)
+        if fraction_group in (None, number)
+    )
+
+
+def _group_number(group: Dataset, where: str) -> int:
+    if is_missing(group, "FractionGroupNumber"):
+        raise DicomError("a fraction group of the plan has no number", where=where, remedy=_AGAIN)
+    return integer(group, "FractionGroupNumber", where)
+
+
+def _twice(numbers_found: Sequence[int]) -> int:
+    return next(n for n in numbers_found if list(numbers_found).count(n) > 1)
+
+
+def _listed(found: Sequence[int]) -> str:
+    *most, last = (str(n) for n in found)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _plan_of_group(
+    dataset: Dataset, group: Dataset, where: str, group_number: int, group_numbers: tuple[int, ...], in_use: set[int]
+) -> PlanFile:
+    """Read a fraction group; ``in_use`` are the beams of all groups."""
+    notes: list[Note] = []
     if integer(group, "NumberOfBrachyApplicationSetups", where, 0) > 0:
         raise DicomError("this is a brachytherapy plan", where=where, remedy="give a photon plan")
     fractions = integer(group, "NumberOfFractionsPlanned", where)
@@ -167,6 +248,8 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         if beam_number in seen:
             raise DicomError(f"two beams of the plan have the number {beam_number}", where=where, remedy=_AGAIN)
         seen.add(beam_number)
+        if beam_number in in_use and beam_number not in referenced:
+            continue  # of another fraction group
         delivery = text(one, "TreatmentDeliveryType", "TREATMENT").upper()
         if delivery not in _DELIVERED or beam_number not in referenced:
             reason = "is not for treatment" if delivery not in _DELIVERED else "belongs to no fraction"
@@ -212,7 +295,7 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
     setup = used[0]
     if not setup.patient_position:
         notes.append(Note("the plan does not say how the patient lies; the position of the CT is assumed", "RTPLAN"))
-    prescription_gy, target_name = _prescription(dataset, where, notes)
+    prescription_gy, target_name = _prescription(dataset, group, where, notes)
     references = items(dataset, "ReferencedStructureSetSequence")
     plan = TreatmentPlan(
         label=text(dataset, "RTPlanLabel"),
@@ -241,6 +324,8 @@ def plan_of(dataset: Dataset, where: str) -> PlanFile:
         plan_date=text(dataset, "RTPlanDate"),
         intent=text(dataset, "PlanIntent"),
         approval=text(dataset, "ApprovalStatus"),
+        fraction_group=group_number,
+        fraction_groups=group_numbers,
         notes=tuple(notes),
     )
 
@@ -288,10 +373,19 @@ def _setup(one: Dataset) -> PatientSetup:
     )
 
 
-def _prescription(dataset: Dataset, where: str, notes: list[Note]) -> tuple[float, str]:
-    """Return the largest prescribed target dose in Gy and the name of its target."""
+def _prescription(dataset: Dataset, group: Dataset, where: str, notes: list[Note]) -> tuple[float, str]:
+    """Return the largest prescribed target dose in Gy and the name of its target.
+
+    Where there are several fraction groups, only what a group refers to is its own.
+    """
     found: list[tuple[float, str]] = []
+    several = len(items(dataset, "FractionGroupSequence")) > 1
+    own = {
+        integer(one, "ReferencedDoseReferenceNumber", where) for one in items(group, "ReferencedDoseReferenceSequence")
+    }
     for one in items(dataset, "DoseReferenceSequence"):
+        if several and integer(one, "DoseReferenceNumber", where, 0) not in own:
+            continue
         if text(one, "DoseReferenceType").upper() == "TARGET" and not is_missing(one, "TargetPrescriptionDose"):
             found.append((number(one, "TargetPrescriptionDose", where), text(one, "DoseReferenceDescription")))
     if not found:

@@ -20,12 +20,13 @@ from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.dicom.inventory import RT_DOSE, RT_PLAN
 from cantlie.dicom.orientation import axial_axes, evenly_spaced
-from cantlie.dicom.values import is_missing, items, number, numbers, parse, quiet, text
+from cantlie.dicom.values import integer, is_missing, items, number, numbers, parse, quiet, text
 from cantlie.dicom.writing import (
     RESEARCH_USE,
     date_and_time,
     decimal_string,
     digest,
+    item,
     new_object,
     reference,
     sequence,
@@ -35,7 +36,11 @@ from cantlie.dicom.writing import (
 )
 from cantlie.patient.case import Case
 
-SummationType = Literal["PLAN", "MULTI_PLAN"]
+SummationType = Literal["PLAN", "MULTI_PLAN", "FRACTION"]
+SESSION_TYPES = ("FRACTION_SESSION", "BEAM_SESSION")
+"""Kinds of dose that are of one session; all others are of all fractions (DICOM PS3.3 C.8.8.3)."""
+SINGLE_PLAN_TYPES = ("PLAN", "FRACTION", "BEAM", *SESSION_TYPES)
+"""Kinds of dose that are of one plan or a part of it."""
 _UNEVEN = 0.01
 
 
@@ -53,6 +58,8 @@ class DoseFile:
         ``PHYSICAL`` or ``EFFECTIVE``.
     plan_uids
         SOP instance UIDs of the plans that it belongs to.
+    fraction_groups, beams
+        Numbers of the fraction groups and beams of the plan that it is of; empty where it does not say them.
     """
 
     dose: Volume
@@ -62,6 +69,8 @@ class DoseFile:
     sop_instance_uid: str
     frame_of_reference_uid: str
     comment: str = ""
+    fraction_groups: tuple[int, ...] = ()
+    beams: tuple[int, ...] = ()
     notes: tuple[Note, ...] = ()
 
 
@@ -81,6 +90,7 @@ def write_rtdose(
     *,
     summation_type: SummationType = "PLAN",
     plan_uids: Sequence[str] = (),
+    fraction_group: int | None = None,
     dose_type: Literal["PHYSICAL", "EFFECTIVE"] = "PHYSICAL",
     comment: str = "",
     bits: Literal[16, 32] = 16,
@@ -101,9 +111,12 @@ def write_rtdose(
     path
         The file to write.
     summation_type
-        ``PLAN`` for the dose of one plan, ``MULTI_PLAN`` for the sum of several.
+        ``PLAN`` for the dose of one plan, ``MULTI_PLAN`` for the sum of several, ``FRACTION`` for all fractions of one
+        fraction group of a plan (DICOM PS3.3 C.8.8.3).
     plan_uids
-        SOP instance UIDs of the RTPLANs; one for ``PLAN``, two or more for ``MULTI_PLAN``.
+        SOP instance UIDs of the RTPLANs; one for ``PLAN`` and ``FRACTION``, two or more for ``MULTI_PLAN``.
+    fraction_group
+        Its number, for ``FRACTION``.
     dose_type
         ``EFFECTIVE`` for biologically weighted dose (say in ``comment`` which, with its alpha/beta).
     comment
@@ -135,6 +148,12 @@ def write_rtdose(
             where=where,
             remedy="write MULTI_PLAN with two plans or more, PLAN with one",
         )
+    if (summation_type == "FRACTION") != (fraction_group is not None):
+        raise DicomError(
+            "FRACTION needs the number of a fraction group, and no other kind of dose has one",
+            where=where,
+            remedy="report this as a fault",
+        )
     scaling = _scaling(float(values.max()), bits)
     stored = np.rint(values.astype(np.float64) / scaling).astype(f"<u{bits // 8}")
     uid = uid_of(
@@ -144,6 +163,7 @@ def write_rtdose(
         dose_type,
         comment,
         *plan_uids,
+        *(() if fraction_group is None else (fraction_group,)),
         digest(stored, scaling, dose.grid.spacing_mm, dose.grid.origin_mm),
     )
     dataset = new_object(
@@ -178,6 +198,10 @@ def write_rtdose(
     dataset.DoseGridScaling = decimal_string(scaling)
     if plan_uids:
         dataset.ReferencedRTPlanSequence = sequence(*(reference(RT_PLAN, plan_uid) for plan_uid in plan_uids))
+        if fraction_group is not None:
+            dataset.ReferencedRTPlanSequence[0].ReferencedFractionGroupSequence = sequence(
+                item(ReferencedFractionGroupNumber=fraction_group)
+            )
     dataset.TissueHeterogeneityCorrection = "IMAGE"
     content = stored.tobytes()
     dataset.PixelData = content + b"\0" * (len(content) % 2)
@@ -247,14 +271,22 @@ def dose_of(dataset: Dataset, where: str) -> DoseFile:
         corner, (float(row_mm), float(column_mm)), (stored.shape[1], stored.shape[2])
     )
     grid = Grid(values.shape, (dx, dy, dz), (x, y, float(z_mm[0])))
+    plans = items(dataset, "ReferencedRTPlanSequence")
+    groups = [group for plan in plans for group in items(plan, "ReferencedFractionGroupSequence")]
     return DoseFile(
         dose=Volume(grid, np.ascontiguousarray(values)),
         summation_type=text(dataset, "DoseSummationType").upper(),
         dose_type=dose_type,
-        plan_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedRTPlanSequence")),
+        plan_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in plans),
         sop_instance_uid=text(dataset, "SOPInstanceUID"),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
         comment=text(dataset, "DoseComment"),
+        fraction_groups=tuple(integer(one, "ReferencedFractionGroupNumber", where) for one in groups),
+        beams=tuple(
+            integer(one, "ReferencedBeamNumber", where)
+            for group in groups
+            for one in items(group, "ReferencedBeamSequence")
+        ),
         notes=tuple(notes),
     )
 

@@ -39,7 +39,7 @@ def evaluation_report(
     shown = {view.name for view in views} | {row.evaluated_structure for row in dosimetry.constraints}
     known = [name for name in protocol.target_ids if name in regions]
     prescriptions = {name: protocol.prescription(name).total_gy for name in protocol.target_ids}
-    by_uid = {file.plan.sop_instance_uid: file for file in files}
+    by_group = {(file.plan.sop_instance_uid, file.fraction_group): file for file in files}
     provenance = record["provenance"]
     return CaseReport(
         title=f"Evaluation by: {protocol.title}",
@@ -49,7 +49,10 @@ def evaluation_report(
         version=str(provenance["cantlie"]),
         ct=patient.case.ct.volume,
         structures=views,
-        plans=[_plan_view(plan, by_uid.get(plan.plan_uid), dosimetry, prescriptions, shown) for plan in summed.plans],
+        plans=[
+            _plan_view(plan, by_group.get((plan.plan_uid, plan.fraction_group or 0)), dosimetry, prescriptions, shown)
+            for plan in summed.plans
+        ],
         course_dose=summed.physical,
         course_prescription_gy=max(prescriptions.values()),
         course_dvhs={name: curve for name, curve in dosimetry.dvhs[COURSE].items() if name in shown},

@@ -19,7 +19,7 @@ from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import PlanFile
 from cantlie.dicom.reading import read_case
 from cantlie.dicom.registration_file import registrations_of_case
-from cantlie.dicom.rtdose import DoseFile
+from cantlie.dicom.rtdose import SINGLE_PLAN_TYPES, DoseFile
 from cantlie.patient.case import Case
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
@@ -176,7 +176,7 @@ def doses_of_other_cts(
                 "this is the CT of the case itself", where=str(folder), remedy="name its doses with --dose instead"
             )
         files = doses_of_case(folder, other)
-        single = [file for file in files if file.summation_type in ("PLAN", "FRACTION", "BEAM")]
+        single = [file for file in files if file.summation_type in SINGLE_PLAN_TYPES]
         if not files:
             raise DicomError("the other CT has no RTDOSE", where=str(folder), remedy="add the dose of its plan")
         objects = (*registrations_of_case(folder), *registrations_of_case(case))

@@ -13,10 +13,12 @@ from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile
-from cantlie.dicom.rtdose import DoseFile
+from cantlie.dicom.rtdose import SESSION_TYPES, SINGLE_PLAN_TYPES, DoseFile
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
 from cantlie.radiobiology.linear_quadratic import bed_of_sessions_gy, eqd2_from_bed_gy, high_dose_note
+
+_REACHED, _BEYOND = 0.6, 2.0  # of the prescription: what a maximum must reach, and what it cannot exceed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +39,8 @@ class PlanDose:
         What says it: ``given``, ``RTPLAN`` or ``protocol``.
     plan_uid
         SOP instance UID of its RTPLAN, where that is at hand.
+    fraction_group
+        The group of the RTPLAN that it is of; None where it is of several or of none known.
     """
 
     name: str
@@ -45,6 +49,7 @@ class PlanDose:
     fractions: int | None
     fractions_from: str
     plan_uid: str = ""
+    fraction_group: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +123,8 @@ def summed_plans(
 
     Doses of plans are summed; a sum that lies beside them is not counted again. A plan's dose belongs to the target
     that its RTPLAN names, else to the one that it gives the most. Its fractions are those given, else those of its
-    RTPLAN, else those of its target in the protocol. The dose of one fraction is multiplied by them; doses of the
-    beams of one plan are added up.
+    RTPLAN or its fraction group, else those of its target in the protocol. The dose of one session is multiplied by
+    them; doses of the beams of one plan are added up. A plan whose dose is there whole and in parts counts once.
 
     Parameters
     ----------
@@ -131,11 +136,13 @@ def summed_plans(
     InputError
         If the number of given fractions does not fit the number of doses, or two doses are of one plan.
     """
-    single = [file for file in files if file.summation_type in ("PLAN", "FRACTION", "BEAM")]
-    parts = single or list(files)
+    single = [file for file in files if file.summation_type in SINGLE_PLAN_TYPES]
     notes: list[Note] = []
     if single and len(single) < len(files):
         notes.append(Note("the sum of plans in the case is not counted beside the plans themselves", "RTDOSE", "info"))
+    if len(fractions) < 2:
+        single = _each_once(single, plans, notes)
+    parts = single or list(files)
     if any(file.dose_type == "EFFECTIVE" for file in parts):
         notes.append(Note("a dose is biologically weighted, but judged as physical dose", "RTDOSE"))
     if len(fractions) not in (0, 1, len(parts)):
@@ -158,6 +165,24 @@ def summed_plans(
     return replace(summed, notes=tuple(dict.fromkeys(notes)))
 
 
+def _each_once(files: Sequence[DoseFile], plans: Sequence[PlanFile], notes: list[Note]) -> list[DoseFile]:
+    """Return the doses without those that are in others: of the groups of a plan or of the plan, not of both."""
+    groups = {plan.sop_instance_uid: file.fraction_groups for file in plans for plan in [file.plan]}
+    left_out: set[int] = set()
+    for uid in {uid for file in files for uid in file.plan_uids if file.summation_type == "PLAN"}:
+        own = [file for file in files if uid in file.plan_uids]
+        parts = [file for file in own if file.summation_type != "PLAN"]
+        of_groups = [file for file in parts if file.summation_type == "FRACTION"]
+        named = [number for file in of_groups for number in file.fraction_groups]
+        all_groups = len(groups.get(uid, ())) > 1 and sorted(named) == sorted(groups[uid])
+        kept = of_groups if all_groups else [file for file in own if file.summation_type == "PLAN"]
+        if parts:
+            what = "the doses of its fraction groups are" if all_groups else "the dose of the whole plan is"
+            notes.append(Note(f"a plan is there whole and in parts: {what} counted", "RTDOSE", "info"))
+        left_out |= {id(file) for file in own} - {id(file) for file in kept}
+    return [file for file in files if id(file) not in left_out]
+
+
 def _plan_doses(
     files: Sequence[DoseFile],
     plans: Sequence[PlanFile],
@@ -166,51 +191,114 @@ def _plan_doses(
     given: Sequence[int],
     notes: list[Note],
 ) -> list[PlanDose]:
-    by_uid = {file.plan.sop_instance_uid: file.plan for file in plans}
     result: list[PlanDose] = []
-    of_beams: dict[tuple[str, ...], int] = {}
-    whole: set[tuple[str, ...]] = set()
+    of_beams: dict[tuple[object, ...], int] = {}
+    whole: set[tuple[object, ...]] = set()
     for number, file in enumerate(files):
-        plan = next((by_uid[uid] for uid in file.plan_uids if uid in by_uid), None)
-        named = plan.target_name if plan is not None and plan.target_name in protocol.target_ids else ""
-        target = named or _most_treated(file.dose, protocol, regions)
-        name = (plan.label if plan is not None else "") or f"plan {len(result) + 1}"
+        groups = _groups_of(file, plans)
+        plan = groups[0].plan if groups else None
+        targets = {one.plan.target_name for one in groups} & set(protocol.target_ids)
+        target = targets.pop() if len(targets) == 1 else _most_treated(file.dose, protocol, regions)
+        name = (groups[0].name if len(groups) == 1 else plan.label if plan else "") or f"plan {len(result) + 1}"
         same = sum(one.name == name or one.name.startswith(f"{name} (") for one in result)
-        name = f"{name} ({same + 1})" if same and file.summation_type != "BEAM" else name
-        if file.summation_type == "PLAN" and file.plan_uids and not given:
-            if file.plan_uids in whole:
+        of_a_beam = file.summation_type in ("BEAM", "BEAM_SESSION")
+        name = f"{name} ({same + 1})" if same and not of_a_beam else name
+        key = (file.plan_uids, file.fraction_groups)
+        if file.summation_type in ("PLAN", "FRACTION") and file.plan_uids and not given:
+            if key in whole:
                 raise InputError(
                     f"two doses are of the same plan, {name.removesuffix(f' ({same + 1})')!r}",
                     where="RTDOSE",
                     remedy="name the one to be judged with --dose, or give each its --fractions",
                 )
-            whole.add(file.plan_uids)
-        count: int | None = None
-        source = ""
-        if given:
-            count, source = given[number], "given"
-            if plan is not None and plan.fractions and plan.fractions != count:
-                notes.append(Note(f"{count} fractions were given; its RTPLAN says {plan.fractions}", name))
-        elif plan is not None and plan.fractions:
-            count, source = plan.fractions, "RTPLAN"
-        elif target:
-            count, source = protocol.prescription(target).fractions, "protocol"
-            notes.append(Note(f"no RTPLAN says its fractions; {count} of {target} in the protocol are taken", name))
-        dose = file.dose
-        if file.summation_type == "FRACTION" and count:
-            dose = Volume(dose.grid, dose.values * np.float32(count))
-            notes.append(Note(f"the dose of one fraction was multiplied by {count}", name, "info"))
-        if file.summation_type == "BEAM" and file.plan_uids in of_beams:
-            at = of_beams[file.plan_uids]
+            whole.add(key)
+        count, source = _fractions_of(groups, target, protocol, given[number] if given else None, name, notes)
+        dose = _of_all_fractions(file, count, groups, target, protocol, name, notes)
+        if of_a_beam and key in of_beams:
+            at = of_beams[key]
             grid = _finest([result[at], file])
             result[at] = replace(result[at], dose=Volume(grid, _on(result[at].dose, grid) + _on(dose, grid)))
             continue
-        if file.summation_type == "BEAM":
-            of_beams[file.plan_uids] = len(result)
+        if of_a_beam:
+            of_beams[key] = len(result)
             notes.append(Note("doses of single beams are summed as doses of all fractions", name))
         uid = plan.sop_instance_uid if plan is not None else ""
-        result.append(PlanDose(name, target, dose, count, source, uid))
+        result.append(
+            PlanDose(name, target, dose, count, source, uid, groups[0].fraction_group if len(groups) == 1 else None)
+        )
     return result
+
+
+def _groups_of(file: DoseFile, plans: Sequence[PlanFile]) -> list[PlanFile]:
+    """Return the fraction groups of the plan that a dose is of; empty without its RTPLAN."""
+    for uid in file.plan_uids:
+        groups = [one for one in plans if one.plan.sop_instance_uid == uid]
+        if groups:
+            named = [one for one in groups if one.fraction_group in file.fraction_groups]
+            holding = [one for one in groups if {beam.number for beam in one.plan} >= set(file.beams)]
+            return named or holding or groups
+    return []
+
+
+def _fractions_of(
+    groups: Sequence[PlanFile], target: str, protocol: Protocol, given: int | None, name: str, notes: list[Note]
+) -> tuple[int | None, str]:
+    """Return the number of fractions of a dose and what says it; None where nothing does."""
+    stated = groups[0].plan.fractions if len(groups) == 1 else 0
+    if given is not None:
+        if stated and stated != given:
+            notes.append(Note(f"{given} fractions were given; its RTPLAN says {stated}", name))
+        return given, "given"
+    if len(groups) > 1:
+        numbers = ", ".join(f"{one.plan.fractions} in group {one.fraction_group}" for one in groups)
+        message = (
+            f"the dose is the sum of {len(groups)} fraction groups ({numbers} fractions), so it has no EQD2: judge the "
+            "doses of the groups instead (cantlie dose writes them, RTDOSE_group1.dcm and so on)"
+        )
+        notes.append(Note(message, name))
+        return None, ""
+    if stated:
+        return stated, "RTPLAN"
+    if target:
+        count = protocol.prescription(target).fractions
+        notes.append(Note(f"no RTPLAN says its fractions; {count} of {target} in the protocol are taken", name))
+        return count, "protocol"
+    return None, ""
+
+
+def _of_all_fractions(
+    file: DoseFile,
+    count: int | None,
+    groups: Sequence[PlanFile],
+    target: str,
+    protocol: Protocol,
+    name: str,
+    notes: list[Note],
+) -> Volume:
+    """Return a dose for all fractions: that of a session times their number.
+
+    FRACTION means all fractions of a group (DICOM PS3.3 C.8.8.3); systems that write one fraction under that name are
+    known by the prescription, which only the multiple reaches.
+    """
+    dose = file.dose
+    if not count or file.summation_type not in (*SESSION_TYPES, "FRACTION"):
+        return dose
+    prescribed_gy = max((one.plan.prescription_gy for one in groups), default=0.0)
+    if not prescribed_gy and target:
+        prescribed_gy = protocol.prescription(target).total_gy
+    if file.summation_type == "FRACTION":
+        most_gy = float(dose.values.max())
+        reached = most_gy >= _REACHED * prescribed_gy
+        if reached or not _REACHED * prescribed_gy <= count * most_gy <= _BEYOND * prescribed_gy:
+            return dose
+        message = (
+            f"the dose is said to be of a fraction group, but reaches {most_gy:.2f} Gy of the {prescribed_gy:g} Gy "
+            f"prescribed; it was taken as that of one fraction and multiplied by {count}"
+        )
+        notes.append(Note(message, name))
+    else:
+        notes.append(Note(f"the dose of one fraction was multiplied by {count}", name, "info"))
+    return Volume(dose.grid, dose.values * np.float32(count))
 
 
 def _finest(doses: Sequence[PlanDose | DoseFile]) -> Grid:
