@@ -15,7 +15,8 @@ from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.patient.case import Case, Ct, PatientIdentity
 from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.structures import Structure, StructureSet
-from cantlie.workflow.dose_pair import DosePair, GammaCriteria, compare_dose_pair
+from cantlie.workflow.dose_comparison import GammaCriteria
+from cantlie.workflow.dose_pair import DosePair, compare_dose_pair
 
 GRID = Grid((16, 24, 28), (4.0, 4.0, 4.0), (-54.0, -46.0, -30.0))
 

@@ -64,7 +64,8 @@ def gamma(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one dose by another with the gamma index (2-D or 3-D, interpolated), with figures and a report."""
-    from cantlie.workflow.dose_pair import DosePair, GammaCriteria
+    from cantlie.workflow.dose_comparison import GammaCriteria
+    from cantlie.workflow.dose_pair import DosePair
 
     request = DosePair(
         reference=reference,
