@@ -38,7 +38,7 @@ from cantlie.workflow.comparison_statements import TOLERANCE
 from cantlie.workflow.course_stage import course_of
 from cantlie.workflow.dosimetry import COURSE, judge_doses
 from cantlie.workflow.patient_stage import PreparedPatient
-from cantlie.workflow.plan_case import PlanCase, PlannedCase
+from cantlie.workflow.planned_case import PlanCase, PlannedCase
 from cantlie.workflow.planning_key import planning_inputs
 
 ALTERNATING, SEQUENTIAL, SBRT = "zhang2021-alternating", "zhang2021-sequential", "liu2022-sbrt"

@@ -19,7 +19,8 @@ from cantlie.dicom.rtdose import read_rtdose
 from cantlie.evaluation.dvh import dvh
 from cantlie.machine.machine import load_machine
 from cantlie.patient.masks import structure_fractions
-from cantlie.workflow.plan_case import PlanCase, plan_case
+from cantlie.workflow.plan_case import plan_case
+from cantlie.workflow.planned_case import PlanCase
 
 
 @pytest.fixture(scope="module")

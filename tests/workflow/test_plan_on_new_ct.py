@@ -13,8 +13,8 @@ from cantlie.core.errors import InputError
 from cantlie.dicom.registration_file import read_registration_file, write_deformable_registration
 from cantlie.dicom.rtdose import read_rtdose
 from cantlie.protocol.loading import load_protocol
-from cantlie.workflow.plan_case import PlanCase
 from cantlie.workflow.plan_on_new_ct import two_cts
+from cantlie.workflow.planned_case import PlanCase
 
 SIZE_MM = 8.0
 

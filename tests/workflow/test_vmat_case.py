@@ -10,7 +10,8 @@ import pytest
 from cantlie.dicom.bundled import bundled_case_path
 from cantlie.dicom.plan_file import read_plan_file
 from cantlie.machine.machine import load_machine
-from cantlie.workflow.plan_case import PlanCase, plan_case
+from cantlie.workflow.plan_case import plan_case
+from cantlie.workflow.planned_case import PlanCase
 
 
 @pytest.mark.slow

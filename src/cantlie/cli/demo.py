@@ -15,7 +15,7 @@ def demo(out: OutOption = None, device: DeviceOption = "auto", as_json: JsonOpti
     """Plan the bundled patient with liver metastases by the semi-hepatic alternating protocol (Zhang 2021)."""
     from cantlie.cli.planning import run_and_show
     from cantlie.dicom.bundled import bundled_case_path
-    from cantlie.workflow.plan_case import PlanCase
+    from cantlie.workflow.planned_case import PlanCase
 
     request = PlanCase(
         case=bundled_case_path("crlm_ct_1006"),

@@ -123,7 +123,7 @@ def plan(
 ) -> None:
     """Plan a case by a protocol: targets, beams, dose, sequenced plan, course, evaluation, DICOM and report."""
     from cantlie.cli.planning import run_and_show
-    from cantlie.workflow.plan_case import PlanCase
+    from cantlie.workflow.planned_case import PlanCase
 
     request = PlanCase(
         case=case,

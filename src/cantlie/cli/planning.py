@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from cantlie.cli.console import progress_shown, say, say_json, say_table, tell
-from cantlie.workflow.plan_case import PlanCase, plan_case
+from cantlie.workflow.plan_case import plan_case
+from cantlie.workflow.planned_case import PlanCase
 
 
 def run_and_show(request: PlanCase, *, as_json: bool) -> None:

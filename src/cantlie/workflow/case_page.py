@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +41,10 @@ from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.machine_choice import beam_quality
 from cantlie.workflow.new_ct_page import new_ct_sections
+from cantlie.workflow.planned_case import PlannedCase
 from cantlie.workflow.results import segments_of
 from cantlie.workflow.scheme_stage import scheme_view
 from cantlie.workflow.target_outline import outline_of_points, outline_points
-
-if TYPE_CHECKING:
-    from cantlie.workflow.plan_case import PlannedCase
 
 _FIRST_ORGANS = ("Liver", "Stomach", "Duodenum", "Bowel_Small", "Bag_Bowel", "SpinalCord", "SpinalCanal", "Kidney_L",
                  "Kidney_R", "Heart", "Lung_L", "Lung_R")  # fmt: skip

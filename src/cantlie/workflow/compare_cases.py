@@ -37,7 +37,8 @@ from cantlie.workflow.comparison_results import (
 )
 from cantlie.workflow.comparison_statements import statements
 from cantlie.workflow.machine_choice import machine_for
-from cantlie.workflow.plan_case import PlanCase, PlannedCase, plan_case
+from cantlie.workflow.plan_case import plan_case
+from cantlie.workflow.planned_case import PlanCase, PlannedCase
 from cantlie.workflow.planning_key import planning_inputs
 from cantlie.workflow.run_folder import RunFolder
 

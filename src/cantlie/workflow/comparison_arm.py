@@ -26,7 +26,7 @@ from cantlie.workflow.comparison_biology import Assumptions, BiologyOfArm, biolo
 from cantlie.workflow.comparison_halves import HalvesOfArm, halves_of_arm
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.machine_choice import beam_quality
-from cantlie.workflow.plan_case import PlannedCase, citations_of
+from cantlie.workflow.planned_case import PlannedCase, citations_of
 
 _MOST_ORGANS = 16
 _USUAL_ORGANS = ("Liver", "Stomach", "Duodenum", "Bowel_Small", "Bowel_Large", "Bag_Bowel", "SpinalCord", "SpinalCanal",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cantlie.core.volume import Volume
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.target.build import OVERLAP
-
-if TYPE_CHECKING:
-    from cantlie.workflow.plan_case import PlannedCase
+from cantlie.workflow.planned_case import PlannedCase
 
 NOTICEABLE_BED_GY = 1.0
 

@@ -34,7 +34,7 @@ from cantlie.target.build import ALL_LESIONS, NORMAL_LIVER, OVERLAP
 from cantlie.workflow.comparison_arm import Arm, cropped
 from cantlie.workflow.comparison_biology import Corner, Probability, scaled
 from cantlie.workflow.comparison_results import Comparison
-from cantlie.workflow.plan_case import PlannedCase
+from cantlie.workflow.planned_case import PlannedCase
 
 _MOST_ORGANS = 12
 _MOST_PANELS = 9

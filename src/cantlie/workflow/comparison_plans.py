@@ -12,7 +12,7 @@ from cantlie.patient.density import DensityCurve
 from cantlie.plan.request import PlanningResult
 from cantlie.protocol.schema import Protocol
 from cantlie.workflow import archive
-from cantlie.workflow.plan_case import PlanCase, PlannedCase
+from cantlie.workflow.planned_case import PlanCase, PlannedCase
 from cantlie.workflow.planning_key import planning_key
 
 

@@ -24,6 +24,9 @@ from cantlie.plan.request import PlannedTarget, PlanTarget
 from cantlie.plan.treatment import TreatmentPlan
 from cantlie.workflow.image_link import ImageLink
 
+FIRST_CT = "first_ct"
+"""Folder of the run on the first CT of a course over two, below that of the whole course."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EarlierPlan:

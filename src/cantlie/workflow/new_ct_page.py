@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cantlie.core.volume import Volume
 from cantlie.patient.names import BODY
 from cantlie.report.case_report import StructureView
 from cantlie.report.document import Block, Column, Figure, Paragraph, Section, Table
 from cantlie.report.uncertainty_figure import uncertainty_figure
 from cantlie.report.view import view_of
+from cantlie.workflow.earlier_results import earlier_bands, rows_of_finished_targets
+from cantlie.workflow.earlier_sessions import FIRST_CT
 from cantlie.workflow.image_link import LIVER
 from cantlie.workflow.limit_bands import bands_table
 from cantlie.workflow.link_page import link_section
-from cantlie.workflow.plan_on_new_ct import FIRST_CT, earlier_bands, rows_of_finished_targets
-
-if TYPE_CHECKING:
-    from cantlie.workflow.plan_case import PlannedCase
+from cantlie.workflow.planned_case import PlannedCase
 
 _DRAWN = "#ffffff"
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from cantlie.core.errors import InputError
 from cantlie.core.notes import Note
@@ -20,16 +17,17 @@ from cantlie.dicom.registration_file import RegistrationFile, registrations_of_c
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.machine.beam_model_file import beam_of
 from cantlie.machine.machine import Machine
-from cantlie.patient.masks import MASK_CONVENTION
 from cantlie.plan.planner import dose_grid, plan_targets
 from cantlie.plan.request import PlanningRequest, PlanningResult, PlanTarget
 from cantlie.protocol.checks import check_protocol
 from cantlie.protocol.schema import Protocol
 from cantlie.target.build import build_targets
+from cantlie.workflow.case_results import write_results
 from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.course_stage import course_of
 from cantlie.workflow.dosimetry import COURSE, judge_doses
 from cantlie.workflow.earlier_sessions import (
+    FIRST_CT,
     EarlierSessions,
     PreviousRun,
     calendar_with_given,
@@ -38,17 +36,21 @@ from cantlie.workflow.earlier_sessions import (
 )
 from cantlie.workflow.export import ExportedFile, export_case
 from cantlie.workflow.image_link import CITATIONS, ImageLink, link_images, write_link
-from cantlie.workflow.limit_bands import LimitBand, bands_results, limit_bands
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.plan_on_one_ct import plan_on_one_ct
+from cantlie.workflow.planned_case import (
+    MASKS,
+    PlanCase,
+    PlannedCase,
+    beyond_the_planner,
+    citations_of,
+    levels_of,
+    plain_settings,
+)
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.what_if import Subject, answers_to
 
-if TYPE_CHECKING:
-    from cantlie.workflow.plan_case import PlanCase, PlannedCase
-
-FIRST_CT = "first_ct"
-"""Folder of the run on the first CT, below that of the whole course."""
 STAGES = {
     "reading both CTs": 8.0,
     "registration": 40.0,
@@ -136,10 +138,9 @@ def plan_two_cts(
     """Plan a course with a new CT: all targets on the first CT, so that the limits of the course leave room for what
     follows; then, with the dose of the first plans given, the others on the second CT.
     """
-    from cantlie.workflow.plan_case import plan_case
-
     folder = first.out / FIRST_CT
-    plan_case(replace(first, out=folder, second_ct=None, new_ct="first"), part(progress, 0.0, 0.5))
+    on_first = replace(first, out=folder, second_ct=None, new_ct="first")
+    plan_on_one_ct(on_first, protocol, machine, notes, part(progress, 0.0, 0.5))
     run = read_previous_run(folder)
     given = run.sessions_before(protocol.schedule.new_ct_before)
     if not given:
@@ -202,8 +203,6 @@ def plan_rest(
     what: NewCt, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...], progress: Progress
 ) -> PlannedCase:
     """Plan what is left of a course on a new CT with the dose that was given on the earlier one, and judge the sum."""
-    from cantlie.workflow.plan_case import plain_settings
-
     protocol = _of_one_scheme(protocol, what)
     later = what.later
     with RunFolder(later.out, {"name": "plan", **plain_settings(later)}, STAGES, progress) as run:
@@ -248,8 +247,6 @@ def _read(request: PlanCase, step: Progress) -> PreparedPatient:
 def _stages(
     run: RunFolder, what: NewCt, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
 ) -> PlannedCase:
-    from cantlie.workflow.plan_case import PlannedCase, beyond_the_planner, citations_of, levels_of, write_results
-
     request = what.later
     earlier_patient, patient = run.stage(
         "reading both CTs",
@@ -322,7 +319,7 @@ def _stages(
     notes = dict.fromkeys(
         (*choice_notes, *beyond_the_planner(protocol, machine), *patient.notes, *targets.notes, *earlier.notes,
          *planning.notes, *dosimetry.notes, *course.notes, *check_notes, *answers.notes, *findings,
-         Note(MASK_CONVENTION, "structures", "info"))
+         MASKS)
     )  # fmt: skip
     planned = PlannedCase(
         request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes),
@@ -382,63 +379,3 @@ def _export(planned: PlannedCase, total: Volume, progress: Progress) -> tuple[Ex
     written = write_link(folder, case, planned.earlier_case, earlier.link)
     files += [ExportedFile(folder / name, "REG", content, "") for name, content in written.items()]
     return tuple(files)
-
-
-def earlier_results(planned: PlannedCase) -> dict[str, Any] | None:
-    """Return what was given on the earlier CT as plain values for results.json."""
-    from cantlie.workflow.image_link import link_results
-
-    earlier = planned.earlier
-    if earlier is None:
-        return None
-    regions = planned.targets.regions
-    rows = {}
-    for name in ("Liver", "Liver-GTV", *sorted({row.evaluated_structure for row in planned.dosimetry.constraints})):
-        if name not in regions or not regions[name].any():
-            continue
-        weight = Volume(regions.grid, regions[name]).resample(earlier.total.dose.grid).values
-        if weight.sum() <= 0:
-            continue
-        dose, error = earlier.total.dose.values, earlier.total.uncertainty.values
-        inside = weight >= 0.5
-        rows[name] = {
-            "mean_gy": float((weight * dose).sum(dtype=np.float64) / weight.sum(dtype=np.float64)),
-            "max_gy": float(dose[inside].max()) if inside.any() else 0.0,
-            "mean_uncertainty_gy": float((weight * error).sum(dtype=np.float64) / weight.sum(dtype=np.float64)),
-        }
-    return {
-        "judged_on": "the new CT; the dose given on the earlier CT was deformed to it",
-        "mapping": earlier.total.mapping,
-        "sessions_given": earlier.sessions,
-        "plans": [
-            {"target": p.target, "fractions_given": p.given, "fractions_planned": p.plan.fractions,
-             "prescribed_dose_given_gy": round(p.given_gy, 6)}
-            for p in earlier.plans
-        ],
-        "dose_on_this_ct": rows,
-        "limits": bands_results(earlier_bands(planned)),
-        "registration": link_results(earlier.link),
-    }  # fmt: skip
-
-
-def earlier_bands(planned: PlannedCase) -> tuple[LimitBand, ...]:
-    """Return the limits of the course with what the uncertainty of the earlier dose does to them."""
-    earlier = planned.earlier
-    assert earlier is not None
-    return limit_bands(
-        planned.dosimetry, planned.protocol, planned.targets.regions, planned.course_dose,
-        earlier.total.dose, earlier.total.uncertainty,
-    )  # fmt: skip
-
-
-def rows_of_finished_targets(planned: PlannedCase) -> list[dict[str, Any]]:
-    """Return the judged rows of plans that are wholly given, as the earlier run judged them on its CT."""
-    if planned.earlier is None or planned.earlier_results is None:
-        return []
-    still = {one.target.name for one in planned.planning.plans}
-    done = {plan.target for plan in planned.earlier.plans} - still
-    return [
-        {**row, "judged_on": "the earlier CT"}
-        for row in planned.earlier_results.get("constraints", [])
-        if row.get("scope") in done or (row.get("scope") == "plan" and row.get("structure") in done)
-    ]
