@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cantlie.core.errors import StructureError
-from cantlie.patient.names import AliasError, aliases_from_toml, built_in_aliases, standard_name, with_standard_names
-from cantlie.patient.structures import Structure, StructureSet
+from cantlie.patient.names import AliasError, aliases_from_toml, built_in_aliases, standard_name
+from cantlie.patient.structures import Structure, StructureSet, with_standard_names
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cantlie.cohort.consistency import check_consistency
+from cantlie.cohort.raw_tables import build_cohort, read_csv_table, with_names
+from cantlie.cohort.redcap import read_redcap, redcap_export
 from cantlie.cohort.schema import TABLES
 from cantlie.cohort.tables import Cohort
-from cantlie.cohort.validation import InvalidCohort, Problem, RawTable, check_cohort
+from cantlie.cohort.validation import InvalidCohort, Problem, RawTable
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.core.provenance import sha256_of_file
-from cantlie.core.spreadsheet import SheetError, read_sheet
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A folder that holds this file is a synthetic cohort."""
@@ -45,8 +45,6 @@ def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, froz
     """
     path = Path(path)
     if path.is_dir():
-        from cantlie.cohort.redcap import read_redcap, redcap_export
-
         if (export := redcap_export(path)) is not None:
             records, dictionary, mapping = export
             return read_redcap(
@@ -66,36 +64,6 @@ def read_cohort(path: Path, *, label: str = "", extra_columns: Mapping[str, froz
     return build_cohort(
         raw, label or path.resolve().stem, synthetic=synthetic, sources=sources, notes=notes, extra=extra_columns
     )
-
-
-def build_cohort(
-    raw: list[RawTable],
-    label: str,
-    *,
-    synthetic: bool = False,
-    sources: Mapping[str, str] | None = None,
-    notes: tuple[Note, ...] = (),
-    extra: Mapping[str, frozenset[str]] | None = None,
-) -> Cohort:
-    """Validate raw tables and return the cohort.
-
-    Raises
-    ------
-    InvalidCohort
-        If a rule is broken.
-    """
-    if not any(table.name == "patients" for table in raw):
-        places = ", ".join(sorted({table.file for table in raw})) or label
-        raise InvalidCohort(
-            [Problem(places, None, "", "missing-table", "there is no table patients", "add it as patients.csv")]
-        )
-    checked, problems = check_cohort(raw, extra)
-    if not problems:
-        problems = check_consistency(checked)
-    if problems:
-        raise InvalidCohort(problems)
-    tables = {name: checked[name].frame for name in TABLES if name in checked}
-    return Cohort(tables, label, synthetic, dict(sources or {}), notes)
 
 
 def _read_folder(folder: Path) -> tuple[list[RawTable], tuple[Note, ...], dict[str, str]]:
@@ -124,64 +92,6 @@ def _read_folder(folder: Path) -> tuple[list[RawTable], tuple[Note, ...], dict[s
         raw.append(read_csv_table(file, name))
         sources[file.name] = sha256_of_file(file)
     return raw, tuple(notes), sources
-
-
-def read_text(file: Path) -> str:
-    """Return the text of a file, refused with a clear sentence when it is not UTF-8 (with or without a mark)."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CohortError(f"cannot be read: {error.strerror}", where=file.name, remedy="check the file") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise InvalidCohort(
-            [
-                Problem(
-                    file.name,
-                    row,
-                    "",
-                    "encoding",
-                    "the file is not UTF-8 text",
-                    "save it as CSV UTF-8",
-                )
-            ]
-        ) from error
-
-
-def read_csv_table(file: Path, name: str) -> RawTable:
-    """Read one CSV file (see `core.spreadsheet`) as text cells."""
-    try:
-        sheet = read_sheet(read_text(file), file.name)
-    except SheetError as error:
-        raise InvalidCohort([Problem(file.name, error.line, "", error.rule, error.what, error.remedy)]) from error
-    cells = pd.DataFrame(sheet.rows, columns=pd.Index(sheet.header), dtype=object)
-    return _named(RawTable(name, file.name, cells, np.array(sheet.lines, dtype=int), sheet.decimal_comma))
-
-
-def _named(raw: RawTable) -> RawTable:
-    unnamed = [i for i, column in enumerate(raw.cells.columns) if not str(column).strip()]
-    if unnamed:
-        raise InvalidCohort(
-            [
-                Problem(
-                    raw.file,
-                    1,
-                    f"number {unnamed[0] + 1}",
-                    "unnamed-column",
-                    "a column has no name",
-                    "name it or remove it",
-                )
-            ]
-        )
-    names = list(raw.cells.columns)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InvalidCohort(
-            [Problem(raw.file, 1, repeated[0], "duplicate-column", "the column occurs twice", "keep one of the two")]
-        )
-    return raw
 
 
 def _read_workbook(path: Path) -> tuple[list[RawTable], tuple[Note, ...]]:
@@ -230,7 +140,7 @@ def _read_workbook(path: Path) -> tuple[list[RawTable], tuple[Note, ...]]:
                     rows.append(number)
             if header:
                 frame = pd.DataFrame(records, columns=pd.Index(header), dtype=object)
-                raw.append(_named(RawTable(name, place, frame, np.array(rows, dtype=int))))
+                raw.append(with_names(RawTable(name, place, frame, np.array(rows, dtype=int))))
     finally:
         workbook.close()
     return raw, tuple(notes)

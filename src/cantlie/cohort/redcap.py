@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cantlie.cohort.importing import build_cohort, read_text
+from cantlie.cohort.raw_tables import build_cohort, read_text
 from cantlie.cohort.schema import EXTRA_PREFIX, TABLES
 from cantlie.cohort.tables import Cohort
 from cantlie.cohort.validation import InvalidCohort, Problem, RawTable

@@ -11,9 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 RESEARCH_USE_ONLY = "Research use only. Not a medical device; not for the treatment of patients."
 
 
@@ -29,12 +26,6 @@ def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sha256_of_array(values: NDArray[Any]) -> str:
-    """Return the SHA-256 of an array's type, shape and values, in hexadecimal."""
-    header = f"{values.dtype.str}{values.shape}".encode()
-    return sha256_of_bytes(header, np.ascontiguousarray(values).tobytes())
 
 
 def environment(packages: Iterable[str] = ("numpy", "scipy", "numba", "pydicom", "simpleitk")) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from cantlie.dicom.inventory import CT_IMAGE, Inventory, Record, scan
 from cantlie.dicom.reading import refers, structure_sets
 from cantlie.dicom.values import number, numbers, parse, quiet, text
 from cantlie.patient.case import Case, Ct, ImageSlice, PatientIdentity
-from cantlie.patient.names import built_in_aliases, with_standard_names
-from cantlie.patient.structures import Structure, StructureSet
+from cantlie.patient.names import built_in_aliases
+from cantlie.patient.structures import Structure, StructureSet, with_standard_names
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 PET_IMAGE = "1.2.840.10008.5.1.4.1.1.128"

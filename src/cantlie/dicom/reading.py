@@ -31,8 +31,8 @@ from cantlie.dicom.values import text
 from cantlie.patient.body import body_structure
 from cantlie.patient.case import Case, Ct, PatientIdentity
 from cantlie.patient.masks import gaps_of_structure
-from cantlie.patient.names import BODY, AliasTable, aliases_from_toml, built_in_aliases, with_standard_names
-from cantlie.patient.structures import Structure, StructureSet
+from cantlie.patient.names import BODY, AliasTable, aliases_from_toml, built_in_aliases
+from cantlie.patient.structures import Structure, StructureSet, with_standard_names
 
 Series = tuple[Record, ...]
 

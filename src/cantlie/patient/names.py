@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 from cantlie.core.errors import CantlieError
-from cantlie.core.notes import Note
-from cantlie.patient.structures import Structure
 
 BODY = "BODY"
 _LEFT = ("l", "lt", "left", "左", "左侧")
@@ -127,46 +124,3 @@ def built_in_aliases() -> AliasTable:
 def standard_name(name: str, table: AliasTable | None = None) -> str | None:
     """Return the TG-263 name of a structure, or None when it is not known."""
     return (table or built_in_aliases())(name)
-
-
-def with_standard_names(
-    structures: Iterable[Structure], table: AliasTable | None = None
-) -> tuple[tuple[Structure, ...], tuple[Note, ...]]:
-    """Give every structure its standard name, each name to one structure only.
-
-    Where several structures of a set have spellings of one name, the one spelt like the standard name gets it, else the
-    one of type EXTERNAL for the body, else the first that has contours; the others keep the names of the file, and a
-    note says so. A structure of type EXTERNAL is BODY whatever its name, unless another one is called so.
-    """
-    table = table or built_in_aliases()
-    items = list(structures)
-    wanted = [table(item.name) for item in items]
-    if BODY not in wanted:
-        outer = next((n for n, item in enumerate(items) if item.dicom_type == "EXTERNAL" and item.contours_mm), None)
-        if outer is not None:
-            wanted[outer] = BODY
-    notes: list[Note] = []
-    counts = Counter(name for name in wanted if name)
-    for name, count in counts.items():
-        if count == 1:
-            continue
-        rivals = [n for n, want in enumerate(wanted) if want == name]
-        best = min(
-            rivals,
-            key=lambda n: (
-                not items[n].contours_mm,
-                name == BODY and items[n].dicom_type != "EXTERNAL",
-                items[n].name != name,
-                plain(items[n].name) != plain(name),
-                n,
-            ),
-        )
-        for n in rivals:
-            if n != best:
-                wanted[n] = None
-        others = ", ".join(repr(items[n].name) for n in rivals if n != best)
-        notes.append(
-            Note(f"{count} structures have spellings of {name}: {items[best].name!r} is used, {others} not", "RTSTRUCT")
-        )
-    named = tuple(replace(item, standard_name=want) for item, want in zip(items, wanted, strict=True))
-    return named, tuple(notes)

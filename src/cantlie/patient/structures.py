@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.errors import StructureError
+from cantlie.core.notes import Note
+from cantlie.patient.names import BODY, AliasTable, built_in_aliases, plain, standard_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,47 @@ class StructureSet:
 
     def _find(self, name: str) -> Structure | None:
         """Find by the name that Cantlie works with, the name in the file, a spelling of the standard name."""
-        from cantlie.patient.names import standard_name
-
         return self._by_key.get(name) or self._by_key.get(standard_name(name) or "")
+
+
+def with_standard_names(
+    structures: Iterable[Structure], table: AliasTable | None = None
+) -> tuple[tuple[Structure, ...], tuple[Note, ...]]:
+    """Give every structure its standard name, each name to one structure only.
+
+    Where several structures of a set have spellings of one name, the one spelt like the standard name gets it, else the
+    one of type EXTERNAL for the body, else the first that has contours; the others keep the names of the file, and a
+    note says so. A structure of type EXTERNAL is BODY whatever its name, unless another one is called so.
+    """
+    table = table or built_in_aliases()
+    items = list(structures)
+    wanted = [table(item.name) for item in items]
+    if BODY not in wanted:
+        outer = next((n for n, item in enumerate(items) if item.dicom_type == "EXTERNAL" and item.contours_mm), None)
+        if outer is not None:
+            wanted[outer] = BODY
+    notes: list[Note] = []
+    counts = Counter(name for name in wanted if name)
+    for name, count in counts.items():
+        if count == 1:
+            continue
+        rivals = [n for n, want in enumerate(wanted) if want == name]
+        best = min(
+            rivals,
+            key=lambda n: (
+                not items[n].contours_mm,
+                name == BODY and items[n].dicom_type != "EXTERNAL",
+                items[n].name != name,
+                plain(items[n].name) != plain(name),
+                n,
+            ),
+        )
+        for n in rivals:
+            if n != best:
+                wanted[n] = None
+        others = ", ".join(repr(items[n].name) for n in rivals if n != best)
+        notes.append(
+            Note(f"{count} structures have spellings of {name}: {items[best].name!r} is used, {others} not", "RTSTRUCT")
+        )
+    named = tuple(replace(item, standard_name=want) for item, want in zip(items, wanted, strict=True))
+    return named, tuple(notes)

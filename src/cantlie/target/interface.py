@@ -16,7 +16,7 @@ FULL = 1.0 - 1e-3
 
 
 @njit(cache=True)
-def _cut_share(alpha: float, a: float, b: float, c: float) -> float:
+def cut_share(alpha: float, a: float, b: float, c: float) -> float:
     """Share of the unit cube where a x + b y + c z <= alpha, for a, b, c >= 0 with a + b + c = 1."""
     if alpha <= 0.0:
         return 0.0
@@ -41,7 +41,7 @@ def _plane_offset(share: float, a: float, b: float, c: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = 0.5 * (low + high)
-        if _cut_share(middle, a, b, c) < share:
+        if cut_share(middle, a, b, c) < share:
             low = middle
         else:
             high = middle

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cantlie.core.errors import GeometryError
 from cantlie.core.grid import Grid
-from cantlie.target.interface import _cut_share
+from cantlie.target.interface import cut_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +86,5 @@ def _share_below(
             row = offset + j * spacing[1] * normal[1] + k * spacing[2] * normal[2]
             for i in range(ni):
                 distance = row + i * spacing[0] * normal[0]
-                result[k, j, i] = _cut_share(0.5 - distance / width, a / width, b / width, c / width)
+                result[k, j, i] = cut_share(0.5 - distance / width, a / width, b / width, c / width)
     return result
