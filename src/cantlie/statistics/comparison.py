@@ -13,6 +13,7 @@ from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.hypothesis import HypothesisTest
+from cantlie.statistics.wald import two_sided_p
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def mann_whitney(
     z = float((difference - shift) / np.sqrt(variance))
     notes = (Note(f"{int(tied[tied > 1].sum())} values are tied", "Mann–Whitney", "info"),) if ties else ()
     name = f"Mann–Whitney U test, asymptotic, {'with' if continuity else 'without'} continuity correction"
-    return RankTest(name, u, None, float(2 * stats.norm.sf(abs(z))), notes, u, smaller, z)
+    return RankTest(name, u, None, float(two_sided_p(z)), notes, u, smaller, z)
 
 
 def kruskal_wallis(*samples: ArrayLike) -> HypothesisTest:

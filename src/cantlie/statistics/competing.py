@@ -15,6 +15,7 @@ from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.hypothesis import HypothesisTest
 from cantlie.statistics.survival import kaplan_meier
+from cantlie.statistics.wald import normal_quantile
 
 VarianceMethod = Literal["delta", "aalen"]
 
@@ -57,7 +58,7 @@ class IncidenceCurve:
         """
         asked = np.atleast_1d(np.asarray(times, dtype=np.float64))
         value, error = self._step(self.incidence, asked), self._step(self.std_err, asked)
-        z = float(stats.norm.ppf(0.5 + self.level / 2))
+        z = normal_quantile(self.level)
         with np.errstate(divide="ignore", invalid="ignore"):
             spread = z * error / (value * np.log(value))
             lower, upper = value ** np.exp(-spread), value ** np.exp(spread)

@@ -19,6 +19,7 @@ from cantlie.statistics.cox_exact import exact_likelihood
 from cantlie.statistics.design import Design, check_varies, design
 from cantlie.statistics.hypothesis import HypothesisTest
 from cantlie.statistics.risk_sets import Likelihood, RiskSets, Ties, exposure, likelihood, risk_sets, risk_sums
+from cantlie.statistics.wald import ratio_interval, ratio_table, two_sided_p
 
 TiesMethod = Literal["efron", "breslow", "exact"]
 _FIREBREAK_STEPS = 60
@@ -88,8 +89,7 @@ class CoxModel:
     @property
     def interval(self) -> NDArray[np.float64]:
         """Lower and upper limits of the hazard ratios, shape (p, 2)."""
-        half = stats.norm.ppf(0.5 + self.level / 2) * self.se
-        return np.exp(np.column_stack([self.coef - half, self.coef + half]))
+        return ratio_interval(self.coef, self.se, self.level)
 
     @property
     def z(self) -> NDArray[np.float64]:
@@ -99,7 +99,7 @@ class CoxModel:
     @property
     def p_value(self) -> NDArray[np.float64]:
         """Two-sided Wald p-values, shape (p,)."""
-        return np.asarray(2 * stats.norm.sf(np.abs(self.z)))
+        return two_sided_p(self.z)
 
     @property
     def aic(self) -> float:
@@ -108,19 +108,9 @@ class CoxModel:
 
     def table(self) -> pd.DataFrame:
         """Return one row per coefficient: hazard ratio, interval, z, p."""
-        interval = self.interval
-        return pd.DataFrame(
-            {
-                "term": self.terms,
-                "coef": self.coef,
-                "hazard_ratio": self.hazard_ratio,
-                "se": self.se,
-                "lower": interval[:, 0],
-                "upper": interval[:, 1],
-                "z": self.z,
-                "p_value": self.p_value,
-            }
-        )
+        table = ratio_table(self.terms, "hazard_ratio", self.coef, self.se, self.interval, self.p_value)
+        table.insert(table.columns.size - 1, "z", self.z)
+        return table
 
     def baseline_hazard(self) -> pd.DataFrame:
         """Return the cumulative baseline hazard (all covariates 0) at each distinct time, per stratum."""

@@ -14,6 +14,7 @@ from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.cox import CoxData, prepare
+from cantlie.statistics.wald import ratio_table
 
 _STEPS = 500
 
@@ -50,17 +51,8 @@ class FirthCoxModel:
 
     def table(self) -> pd.DataFrame:
         """Return one row per coefficient."""
-        return pd.DataFrame(
-            {
-                "term": self.terms,
-                "coef": self.coef,
-                "hazard_ratio": np.exp(self.coef),
-                "se": self.se,
-                "lower": self.lower,
-                "upper": self.upper,
-                "p_value": self.p_value,
-            }
-        )
+        interval = np.column_stack([self.lower, self.upper])
+        return ratio_table(self.terms, "hazard_ratio", self.coef, self.se, interval, self.p_value)
 
 
 @njit(cache=True)

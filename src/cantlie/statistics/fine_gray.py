@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
@@ -17,6 +16,7 @@ from cantlie.statistics.competing import causes
 from cantlie.statistics.cox import CoxModel, TiesMethod, cox, newton
 from cantlie.statistics.design import check_varies, design
 from cantlie.statistics.risk_sets import Likelihood
+from cantlie.statistics.wald import ratio_interval, ratio_table, two_sided_p
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,28 +59,16 @@ class FineGrayModel:
     @property
     def p_value(self) -> NDArray[np.float64]:
         """Two-sided Wald p-values, shape (p,)."""
-        return np.asarray(2 * stats.norm.sf(np.abs(self.coef / self.se)))
+        return two_sided_p(self.coef / self.se)
 
     @property
     def interval(self) -> NDArray[np.float64]:
         """Lower and upper limits of the subdistribution hazard ratios, shape (p, 2)."""
-        half = stats.norm.ppf(0.5 + self.level / 2) * self.se
-        return np.exp(np.column_stack([self.coef - half, self.coef + half]))
+        return ratio_interval(self.coef, self.se, self.level)
 
     def table(self) -> pd.DataFrame:
         """Return one row per coefficient."""
-        interval = self.interval
-        return pd.DataFrame(
-            {
-                "term": self.terms,
-                "coef": self.coef,
-                "subdistribution_hazard_ratio": np.exp(self.coef),
-                "se": self.se,
-                "lower": interval[:, 0],
-                "upper": interval[:, 1],
-                "p_value": self.p_value,
-            }
-        )
+        return ratio_table(self.terms, "subdistribution_hazard_ratio", self.coef, self.se, self.interval, self.p_value)
 
     def predict(self, times: ArrayLike, covariates: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return the cumulative incidence at the given times for one row of design columns (their means if None)."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.design import check_varies, design
+from cantlie.statistics.wald import ratio_interval, ratio_table, two_sided_p
 
 _STEPS = 100
 
@@ -54,28 +55,16 @@ class LogisticModel:
     @property
     def p_value(self) -> NDArray[np.float64]:
         """Two-sided Wald p-values, shape (p,)."""
-        return np.asarray(2 * stats.norm.sf(np.abs(self.coef / self.se)))
+        return two_sided_p(self.coef / self.se)
 
     @property
     def interval(self) -> NDArray[np.float64]:
         """Lower and upper Wald limits of the odds ratios, shape (p, 2)."""
-        half = stats.norm.ppf(0.5 + self.level / 2) * self.se
-        return np.exp(np.column_stack([self.coef - half, self.coef + half]))
+        return ratio_interval(self.coef, self.se, self.level)
 
     def table(self) -> pd.DataFrame:
         """Return one row per coefficient."""
-        interval = self.interval
-        return pd.DataFrame(
-            {
-                "term": self.terms,
-                "coef": self.coef,
-                "odds_ratio": np.exp(self.coef),
-                "se": self.se,
-                "lower": interval[:, 0],
-                "upper": interval[:, 1],
-                "p_value": self.p_value,
-            }
-        )
+        return ratio_table(self.terms, "odds_ratio", self.coef, self.se, self.interval, self.p_value)
 
 
 def _log_likelihood(eta: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> float:

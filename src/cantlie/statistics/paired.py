@@ -16,6 +16,7 @@ from cantlie.statistics import inputs
 from cantlie.statistics.association import McNemarTest, bowker, mcnemar
 from cantlie.statistics.comparison import MeanTest
 from cantlie.statistics.hypothesis import HypothesisTest
+from cantlie.statistics.wald import two_sided_p
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,7 @@ def wilcoxon_signed_rank(first: ArrayLike, second: ArrayLike, *, continuity: boo
     variance = n * (n + 1) * (2 * n + 1) / 24 - float((tied**3 - tied).sum()) / 48
     z = float((away - (0.5 * np.sign(away) if continuity else 0.0)) / np.sqrt(variance))
     name = f"Wilcoxon signed-rank test, asymptotic, {'with' if continuity else 'without'} continuity correction"
-    return HypothesisTest(name, v, None, min(1.0, float(2 * stats.norm.sf(abs(z)))))
+    return HypothesisTest(name, v, None, min(1.0, float(two_sided_p(z))))
 
 
 @dataclass(frozen=True, slots=True)

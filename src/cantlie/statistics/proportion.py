@@ -13,6 +13,7 @@ from scipy import stats
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.hypothesis import HypothesisTest
+from cantlie.statistics.wald import two_sided_p
 
 IntervalMethod = Literal["clopper-pearson", "wilson", "wilson-cc", "agresti-coull", "jeffreys", "wald"]
 
@@ -162,4 +163,4 @@ def ratio_p_from_interval(ratio: float, lower: float, upper: float, *, level: fl
         raise StatisticsError("the interval has no width", where="ratio", remedy="give more decimals")
     error = float(np.log(upper / lower) / (2 * stats.norm.isf((1 - level) / 2)))
     z = float(np.log(ratio) / error)
-    return HypothesisTest("Wald test from a ratio and its interval", z, None, float(2 * stats.norm.sf(abs(z))))
+    return HypothesisTest("Wald test from a ratio and its interval", z, None, float(two_sided_p(z)))

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
 from cantlie.statistics.survival import SurvivalCurve, kaplan_meier
+from cantlie.statistics.wald import normal_quantile, two_sided_p
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RestrictedMean:
     @property
     def interval(self) -> tuple[float, float]:
         """Normal interval of the rmst."""
-        half = float(stats.norm.ppf(0.5 + self.level / 2)) * self.std_err
+        half = normal_quantile(self.level) * self.std_err
         return self.rmst - half, self.rmst + half
 
     @property
@@ -101,7 +101,7 @@ def restricted_mean(curve: SurvivalCurve, tau: float) -> RestrictedMean:
 def _difference(first: RestrictedMean, second: RestrictedMean, z: float) -> Contrast:
     value = second.rmst - first.rmst
     error = float(np.hypot(first.std_err, second.std_err))
-    p = float(2 * stats.norm.sf(abs(value) / error)) if error > 0 else float("nan")
+    p = float(two_sided_p(value / error)) if error > 0 else float("nan")
     return Contrast("RMST difference", value, value - z * error, value + z * error, error, p)
 
 
@@ -109,7 +109,7 @@ def _ratio(name: str, a: float, ea: float, b: float, eb: float, z: float) -> Con
     if a <= 0 or b <= 0:
         return Contrast(name, float("nan"), float("nan"), float("nan"), float("nan"), float("nan"))
     log, error = float(np.log(b / a)), float(np.hypot(ea / a, eb / b))
-    p = float(2 * stats.norm.sf(abs(log) / error)) if error > 0 else float("nan")
+    p = float(two_sided_p(log / error)) if error > 0 else float("nan")
     return Contrast(name, b / a, float(np.exp(log - z * error)), float(np.exp(log + z * error)), error, p)
 
 
@@ -151,7 +151,7 @@ def compare_rmst(
     groups = tuple(restricted_mean(curve, tau) for curve in curves)
     contrasts: tuple[Contrast, ...] = ()
     if len(groups) == 2:
-        z = float(stats.norm.ppf(0.5 + inputs.level(level) / 2))
+        z = normal_quantile(inputs.level(level))
         a, b = groups
         contrasts = (
             _difference(a, b, z),

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import inputs
+from cantlie.statistics.wald import normal_quantile
 
 ConfidenceType = Literal["plain", "log", "log-log"]
 _ROUNDING = float(np.sqrt(np.finfo(np.float64).eps))
@@ -146,7 +146,7 @@ class SurvivalCurve:
             return Quantile(share, time, np.nan, np.nan, "symmetric (SPSS)")
         first, last = before[-1], after[0]
         density = (values[first] - values[last]) / (steps[last] - steps[first])
-        half = float(stats.norm.ppf(0.5 + self.level / 2) * self.std_err[reached[0]] / density)
+        half = float(normal_quantile(self.level) * self.std_err[reached[0]] / density)
         return Quantile(share, time, time - half, time + half, "symmetric (SPSS)")
 
     def table(self) -> pd.DataFrame:
@@ -215,7 +215,7 @@ def confidence_band(
     ----------
     Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data, section 1.4.
     """
-    z = float(stats.norm.ppf(0.5 + inputs.level(level) / 2))
+    z = normal_quantile(inputs.level(level))
     with np.errstate(divide="ignore", invalid="ignore"):
         if kind == "plain":
             return np.maximum(survival - z * std_err, 0.0), np.minimum(survival + z * std_err, 1.0)
