@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from cantlie.core.errors import InputError
 from cantlie.core.notes import Note
 from cantlie.machine.measured import CurveKind, MeasuredCurve, ScanAxis
+from cantlie.machine.measured_scan import Scan
 
 _KINDS: dict[str, tuple[CurveKind, ScanAxis]] = {
     "PDD": ("depth dose", "depth"),
     "CROSSPLANE_PROFILE": ("profile", "x"),
     "INPLANE_PROFILE": ("profile", "y"),
 }
-
-
-@dataclass
-class _Scan:
-    line: int
-    header: dict[str, tuple[str, int]] = field(default_factory=dict)
-    points: list[tuple[float, float]] = field(default_factory=list)
 
 
 def parse_mcc(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
@@ -32,13 +24,13 @@ def parse_mcc(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
     InputError
         If a value is missing or wrong; names the line.
     """
-    scans: list[_Scan] = []
+    scans: list[Scan] = []
     in_scan = in_data = False
     for line, raw in enumerate(text.splitlines(), start=1):
         content = raw.strip()
         word = content.split()[0] if content else ""
         if word == "BEGIN_SCAN":
-            scans.append(_Scan(line))
+            scans.append(Scan(name, line))
             in_scan = True
         elif word == "END_SCAN":
             in_scan = False
@@ -58,69 +50,55 @@ def parse_mcc(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
     if not scans:
         raise InputError("the file has no scan (BEGIN_SCAN)", where=name)
     if in_scan or in_data:
-        raise InputError("the last scan has no end: the file is cut", where=f"{name}, line {scans[-1].line}")
+        raise InputError("the last scan has no end: the file is cut", where=scans[-1].where)
     curves, notes = [], []
     for scan in scans:
         reason = _not_used(scan)
         if reason:
-            notes.append(Note(f"a scan is not used: {reason}", where=f"{name}, line {scan.line}", level="info"))
+            notes.append(Note(f"a scan is not used: {reason}", where=scan.where, level="info"))
         else:
-            curves.append(_curve(scan, name))
+            curves.append(_curve(scan))
     return curves, notes
 
 
-def _value(scan: _Scan, key: str) -> str:
-    return scan.header.get(key, ("", 0))[0]
-
-
-def _not_used(scan: _Scan) -> str:
-    kind = _value(scan, "SCAN_CURVETYPE")
+def _not_used(scan: Scan) -> str:
+    kind = scan.text("SCAN_CURVETYPE")
     if kind not in _KINDS:
         return f"its type is {kind or 'not stated'}"
-    if _value(scan, "MODALITY") not in ("", "X"):
-        return f"its modality is {_value(scan, 'MODALITY')}, not X"
-    if _value(scan, "WEDGE_ANGLE").strip("0.") or _value(scan, "BLOCK") not in ("", "0"):
+    if scan.text("MODALITY") not in ("", "X"):
+        return f"its modality is {scan.text('MODALITY')}, not X"
+    if scan.text("WEDGE_ANGLE").strip("0.") or scan.text("BLOCK") not in ("", "0"):
         return "it was measured behind a wedge or block"
-    if _value(scan, "SCAN_DIAGONAL") not in ("", "NOT_DIAGONAL"):
+    if scan.text("SCAN_DIAGONAL") not in ("", "NOT_DIAGONAL"):
         return "it is diagonal"
     for key in ("SCAN_OFFAXIS_INPLANE", "SCAN_OFFAXIS_CROSSPLANE", "COLL_OFFSET_INPLANE", "COLL_OFFSET_CROSSPLANE"):
-        if _value(scan, key).lstrip("-").strip("0."):
-            return f"{key} is {_value(scan, key)}"
+        if scan.text(key).lstrip("-").strip("0."):
+            return f"{key} is {scan.text(key)}"
     return ""
 
 
-def _curve(scan: _Scan, name: str) -> MeasuredCurve:
-    where = f"{name}, line {scan.line}"
+def _curve(scan: Scan) -> MeasuredCurve:
     if not scan.points:
-        raise InputError("the scan has no points", where=where)
-    kind, axis = _KINDS[_value(scan, "SCAN_CURVETYPE")]
+        raise InputError("the scan has no points", where=scan.where)
+    kind, axis = _KINDS[scan.text("SCAN_CURVETYPE")]
     position, dose = np.array(scan.points, dtype=np.float64).T
     zero = np.zeros_like(position)
-    field_mm = (_length(scan, "FIELD_CROSSPLANE", name), _length(scan, "FIELD_INPLANE", name))
-    energy = _length(scan, "ENERGY", name) if "ENERGY" in scan.header else None
+    field_mm = (
+        scan.positive("FIELD_CROSSPLANE", "field size FIELD_CROSSPLANE"),
+        scan.positive("FIELD_INPLANE", "field size FIELD_INPLANE"),
+    )
+    energy = scan.positive("ENERGY", "energy ENERGY") if "ENERGY" in scan.header else None
     return MeasuredCurve(
         kind=kind,
         axis=axis,
         field_mm=field_mm,
-        ssd_mm=_length(scan, "SSD", name),
+        ssd_mm=scan.positive("SSD", "distance SSD"),
         x_mm=position if axis == "x" else zero,
         y_mm=position if axis == "y" else zero,
-        depth_mm=position if axis == "depth" else np.full_like(position, _length(scan, "SCAN_DEPTH", name)),
+        depth_mm=position
+        if axis == "depth"
+        else np.full_like(position, scan.positive("SCAN_DEPTH", "depth SCAN_DEPTH")),
         value=dose,
         energy_mv=energy,
-        where=where,
+        where=scan.where,
     )
-
-
-def _length(scan: _Scan, key: str, name: str) -> float:
-    if key not in scan.header:
-        what = "field size" if key.startswith("FIELD") else "value"
-        raise InputError(f"the {what} {key} is missing", where=f"{name}, line {scan.line}")
-    text, line = scan.header[key]
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if value <= 0:
-        raise InputError(f"{key} is {text!r}, not a positive number", where=f"{name}, line {line}")
-    return value

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from cantlie.core.errors import InputError
 from cantlie.core.notes import Note
 from cantlie.machine.measured import CurveKind, MeasuredCurve, ScanAxis
+from cantlie.machine.measured_scan import Scan
 
 _OPEN_TYPES: dict[str, CurveKind] = {"OPD": "depth dose", "OPP": "profile", "DPR": "profile"}
 _AXES: dict[str, ScanAxis] = {"X": "x", "Y": "y", "D": "diagonal", "Z": "depth"}
-
-
-@dataclass
-class _Scan:
-    line: int
-    header: dict[str, tuple[str, int]] = field(default_factory=dict)
-    points: list[tuple[float, float, float, float]] = field(default_factory=list)
 
 
 def parse_w2cad(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
@@ -30,12 +23,12 @@ def parse_w2cad(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
     InputError
         If a value is missing or wrong; names the line.
     """
-    scans: list[_Scan] = []
+    scans: list[Scan] = []
     is_open = False
     for line, raw in enumerate(text.splitlines(), start=1):
         content = raw.strip()
         if content.startswith("$STOM"):
-            scans.append(_Scan(line))
+            scans.append(Scan(name, line))
             is_open = True
         elif content.startswith("$ENOM"):
             is_open = False
@@ -54,51 +47,40 @@ def parse_w2cad(text: str, name: str) -> tuple[list[MeasuredCurve], list[Note]]:
     if not scans:
         raise InputError("the file has no scan ($STOM)", where=name)
     if is_open:
-        raise InputError("the last scan has no end ($ENOM): the file is cut", where=f"{name}, line {scans[-1].line}")
+        raise InputError("the last scan has no end ($ENOM): the file is cut", where=scans[-1].where)
     curves, notes = [], []
     for scan in scans:
-        kind = scan.header.get("TYPE", ("", 0))[0].upper()
-        beam = scan.header.get("BMTY", ("PHO", 0))[0].upper()
+        kind = scan.text("TYPE").upper()
+        beam = scan.text("BMTY", "PHO").upper()
         if kind not in _OPEN_TYPES or beam != "PHO":
-            place = f"{name}, line {scan.line}"
-            notes.append(Note(f"a scan of type {kind or 'unknown'} ({beam}) is not used", where=place, level="info"))
+            notes.append(
+                Note(f"a scan of type {kind or 'unknown'} ({beam}) is not used", where=scan.where, level="info")
+            )
             continue
-        curves.append(_curve(scan, name, _OPEN_TYPES[kind]))
+        curves.append(_curve(scan, _OPEN_TYPES[kind]))
     return curves, notes
 
 
-def _curve(scan: _Scan, name: str, kind: CurveKind) -> MeasuredCurve:
-    where = f"{name}, line {scan.line}"
+def _curve(scan: Scan, kind: CurveKind) -> MeasuredCurve:
     if not scan.points:
-        raise InputError("the scan has no points", where=where)
+        raise InputError("the scan has no points", where=scan.where)
     x, y, z, dose = np.array(scan.points, dtype=np.float64).T
-    stated = scan.header.get("AXIS", ("", 0))[0].upper()
+    stated = scan.text("AXIS").upper()
     axis: ScanAxis = "depth"
     if kind == "profile":
         if stated not in ("X", "Y", "D"):
-            raise InputError(f"the profile has the axis {stated!r}", where=where, remedy="use X, Y or D")
+            raise InputError(f"the profile has the axis {stated!r}", where=scan.where, remedy="use X, Y or D")
         axis = _AXES[stated]
-    return MeasuredCurve(kind, axis, _field_mm(scan, name), _length(scan, "SSD", name), x, y, z, dose, None, where)
+    return MeasuredCurve(
+        kind, axis, _field_mm(scan), scan.positive("SSD", "distance %SSD"), x, y, z, dose, None, scan.where
+    )
 
 
-def _length(scan: _Scan, key: str, name: str) -> float:
-    if key not in scan.header:
-        raise InputError(f"the scan has no %{key}", where=f"{name}, line {scan.line}")
-    text, line = scan.header[key]
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if value <= 0:
-        raise InputError(f"%{key} is {text!r}, not a positive number", where=f"{name}, line {line}")
-    return value
-
-
-def _field_mm(scan: _Scan, name: str) -> tuple[float, float]:
+def _field_mm(scan: Scan) -> tuple[float, float]:
     if "FLSZ" not in scan.header:
-        raise InputError("the field size (%FLSZ) is missing", where=f"{name}, line {scan.line}")
+        raise InputError("the field size (%FLSZ) is missing", where=scan.where)
     text, line = scan.header["FLSZ"]
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*\*\s*(\d+(?:\.\d+)?)", text)
     if match is None or not min(float(match[1]), float(match[2])) > 0:
-        raise InputError(f"%FLSZ is {text!r}, not like 100*100", where=f"{name}, line {line}")
+        raise InputError(f"%FLSZ is {text!r}, not like 100*100", where=f"{scan.file}, line {line}")
     return float(match[1]), float(match[2])
