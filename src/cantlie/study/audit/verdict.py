@@ -103,6 +103,29 @@ class Finding:
     line: int = 0
 
 
+def judged(
+    check: Check,
+    place: str,
+    item: str,
+    printed: str,
+    recomputed: str,
+    method: str,
+    fits: bool,
+    *,
+    severity: Severity = "major",
+    remark: str = "",
+    slip: str = "",
+    source: str = "",
+    line: int = 0,
+) -> Finding:
+    """Return the finding of what can be recomputed; severity and slip are those that it has where it does not fit."""
+    if fits:
+        return Finding(check, place, item, printed, recomputed, method, "consistent", "", remark, "", source, line)
+    return Finding(
+        check, place, item, printed, recomputed, method, "inconsistent", severity, remark, slip, source, line
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PValue:
     """One printed p-value and what every plausible test makes of it."""

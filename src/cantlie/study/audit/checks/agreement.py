@@ -9,7 +9,7 @@ from itertools import combinations
 from cantlie.study.audit.claims import Quantity, Statement
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, numbers_in
-from cantlie.study.audit.verdict import Check, Finding, Severity
+from cantlie.study.audit.verdict import Check, Finding, Severity, judged
 
 
 def check_agreement(loaded: LoadedClaims) -> Iterator[Finding]:
@@ -111,15 +111,15 @@ def statement_finding(claim: Statement, alpha: float, line: int = 0) -> Finding:
 
 
 def _finding(claim: Statement, found: str, method: str, fits: bool, line: int, said: str) -> Finding:
-    return Finding(
+    return judged(
         "statement",
         claim.place,
         claim.what,
         said,
         found,
         method,
-        "consistent" if fits else "inconsistent",
-        "" if fits else (claim.consequence or "major"),
+        fits,
+        severity=claim.consequence or "major",
         remark=claim.note,
         line=line,
     )

@@ -8,7 +8,7 @@ from datetime import date
 from cantlie.study.audit.claims import Dates, Schedule
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import rounded
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 MONTH_DAYS = 30.4375
 
@@ -56,19 +56,19 @@ def schedule_findings(claim: Schedule, line: int = 0) -> Iterator[Finding]:
         else:
             fits = printed.meets((shortest - 2) / length, (longest + 2) / length)
         as_treatment_days = unit == "days" and printed.agrees(days)
-        yield Finding(
+        yield judged(
             "schedule",
             claim.place,
             claim.what or "overall treatment time",
             f"{printed.text} {unit}; {claim.fractions} fractions {rhythm}",
             f"{days} treatment days span {span} calendar days",
             "calendar, first fraction on any treatment day",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "warning",
+            fits,
+            severity="warning",
             remark="true only as treatment days; calendar time is what repopulation depends on"
             if as_treatment_days and not fits
             else "",
-            slip="treatment days printed as days" if as_treatment_days and not fits else "",
+            slip="treatment days printed as days" if as_treatment_days else "",
             line=line,
         )
 
@@ -85,44 +85,41 @@ def date_findings(claim: Dates, line: int = 0) -> Iterator[Finding]:
         if first is None or second is None:
             continue
         fits = first <= second
-        yield Finding(
+        yield judged(
             "dates",
             claim.place,
             f"{first_name} before {second_name}",
             f"{first:%Y-%m}, {second:%Y-%m}",
             "in order" if fits else "not in order",
             "order of dates",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "major",
+            fits,
             line=line,
         )
     end = claim.followup_end or claim.submitted
     if claim.needs_months is not None and claim.accrual_to is not None and end is not None:
         have = _months(claim.accrual_to, end)
         fits = have + 1 >= claim.needs_months
-        yield Finding(
+        yield judged(
             "dates",
             claim.place,
             claim.what or f"complete follow-up of {claim.needs_months:g} months",
             f"last inclusion {claim.accrual_to:%Y-%m}, end of follow-up {end:%Y-%m}",
             f"{rounded(have, 3)} months for the last patient",
             f"complete {claim.needs_months:g}-month results need as much follow-up for the last patient",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "major",
+            fits,
             line=line,
         )
     if claim.longest_months is not None and claim.accrual_from is not None and end is not None:
         most = _months(claim.accrual_from, end) + 1
         fits = claim.longest_months.low <= most
-        yield Finding(
+        yield judged(
             "dates",
             claim.place,
             "longest follow-up",
             f"{claim.longest_months.text} months; {claim.accrual_from:%Y-%m} to {end:%Y-%m}",
             f"at most {rounded(most, 3)} months",
             "no follow-up is longer than the study",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "major",
+            fits,
             line=line,
         )
 

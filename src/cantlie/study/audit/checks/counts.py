@@ -11,7 +11,7 @@ from cantlie.statistics.association import fisher_exact, likelihood_ratio, pears
 from cantlie.statistics.comparison import mann_whitney
 from cantlie.study.audit.printed import Printed, rounded
 from cantlie.study.audit.table import PrintedTable, Variable
-from cantlie.study.audit.verdict import Finding, PValue, Severity
+from cantlie.study.audit.verdict import Finding, PValue, Severity, judged
 
 PEARSON = "Pearson χ²"
 YATES = "Yates-corrected χ²"
@@ -92,15 +92,15 @@ def judge_p(
     slip = ""
     if not reproduced:
         severity, slip = _gravity(printed, candidates, alpha, others or {})
-    finding = Finding(
+    finding = judged(
         "p-value",
         place,
         item,
         f"p {text}" if text[:1] in "<>≤≥=" else f"p = {text}",
         shown,
         "every plausible test of the printed counts",
-        "consistent" if reproduced else "inconsistent",
-        severity,
+        bool(reproduced),
+        severity=severity,
         remark="; ".join(remarks),
         slip=slip,
         source=SOURCE,

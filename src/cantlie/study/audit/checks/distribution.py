@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from cantlie.study.audit.claims import Summary
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, numbers_in, rounded
-from cantlie.study.audit.verdict import Check, Finding, Severity
+from cantlie.study.audit.verdict import Check, Finding, Severity, judged
 
 GRIM_SOURCE = "Brown and Heathers 2017, doi 10.1177/1948550616673876"
 GRIMMER_SOURCE = "Anaya 2016, doi 10.7287/peerj.preprints.2400v1; Allard 2018"
@@ -60,15 +60,15 @@ def grim(mean: Printed, patients: int, place: str, item: str, line: int = 0) -> 
     total = round(mean.value * patients)
     near = [candidate for candidate in range(total - 1, total + 2) if mean.agrees(candidate / patients)]
     fits = bool(near) or mean.unit * patients >= 1
-    return Finding(
+    return judged(
         "grim",
         place,
         item,
         f"mean {mean.text} of {patients}",
         f"{near[0]}/{patients}" if near else f"{total}/{patients} = {rounded(total / patients, 6)}",
         "the sum of whole numbers is whole (GRIM)",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         source=GRIM_SOURCE,
         line=line,
     )
@@ -86,15 +86,15 @@ def grimmer(mean: Printed, sd: Printed, patients: int, place: str, item: str, li
         if any(squares % 2 == total % 2 for squares in range(first, min(last, first + 2) + 1)):
             fits = True
             break
-    return Finding(
+    return judged(
         "grim",
         place,
         f"{item}, SD",
         f"{mean.text} ± {sd.text}, n = {patients}",
         "possible" if fits else "no whole numbers have this mean and SD",
         "sum and sum of squares of whole numbers (GRIMMER)",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         source=GRIMMER_SOURCE,
         line=line,
     )
@@ -131,18 +131,8 @@ def _finding(
     slip: str = "",
 ) -> Finding:
     name = f"{claim.what}: {item}" if claim.what else item
-    return Finding(
-        check,
-        claim.place,
-        name,
-        printed,
-        found,
-        method,
-        "consistent" if fits else "inconsistent",
-        "" if fits else severity,
-        remark=remark,
-        slip="" if fits else slip,
-        line=line,
+    return judged(
+        check, claim.place, name, printed, found, method, fits, severity=severity, remark=remark, slip=slip, line=line
     )
 
 

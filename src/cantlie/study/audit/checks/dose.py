@@ -9,7 +9,7 @@ from cantlie.radiobiology.linear_quadratic import bed_gy, eqd2_from_bed_gy
 from cantlie.study.audit.claims import Fractionation, Phase
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, Severity, judged
 
 LQ_SOURCE = "Fowler 1989, doi 10.1259/0007-1285-62-740-679"
 _OTHER_ALPHA_BETA = (2.0, 2.5, 3.0, 4.0, 8.0, 10.0)
@@ -41,18 +41,18 @@ def _finding(
     line: int,
     slip: str = "",
     source: str = "",
-    severity: str = "major",
+    severity: Severity = "major",
 ) -> Finding:
-    return Finding(
+    return judged(
         "dose",
         claim.place,
         f"{claim.what}: {item}" if claim.what else item,
         printed,
         found,
         method,
-        "consistent" if fits else "inconsistent",
-        "" if fits else ("warning" if severity == "warning" else "major"),
-        slip="" if fits else slip,
+        fits,
+        severity=severity,
+        slip=slip,
         source=source,
         line=line,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cantlie.study.audit.claims import Size
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 SOURCE = "isodiametric inequality (Bieberbach 1915)"
 
@@ -32,15 +32,15 @@ def check_sizes(loaded: LoadedClaims) -> Iterator[Finding]:
 def _judge(claim: Size, name: str, diameter: Printed, volume: Printed, line: int) -> Finding:
     most = ball_cc(diameter.high)
     fits = volume.low <= most
-    return Finding(
+    return judged(
         "geometry",
         claim.place,
         f"{claim.what or 'lesions'}: {name} volume against {name} diameter",
         f"{volume.text} cc; {diameter.text} cm",
         f"at most {rounded(ball_cc(diameter.value))} cc",
         "π/6·d³ of the longest diameter",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         remark="" if fits else "possible only if the volume sums several lesions or includes a margin",
         source=SOURCE,
         line=line,

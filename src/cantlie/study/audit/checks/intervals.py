@@ -12,7 +12,7 @@ from scipy import stats
 from cantlie.study.audit.claims import Difference, Interval, Ratio, Survival
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
-from cantlie.study.audit.verdict import Check, Finding, Severity
+from cantlie.study.audit.verdict import Check, Finding, Severity, judged
 
 WALD_SOURCE = "Altman and Bland 2011, doi 10.1136/bmj.d2304"
 _Map = Callable[[float], float]
@@ -57,15 +57,14 @@ def ratio_findings(claim: Ratio, alpha: float = 0.05, line: int = 0) -> Iterator
     )
     middle = math.sqrt(low.value * high.value)
     fits = logs.symmetric()
-    yield Finding(
+    yield judged(
         "hazard-ratio",
         claim.place,
         f"{claim.what or 'estimate'}: estimate in its interval",
         _shown(claim.estimate, claim.ci),
         f"geometric middle {rounded(middle)}",
         "the estimate is the geometric mean of its limits",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "major",
+        fits,
         slip="" if fits else _interval_slip(claim.estimate, low, high, math.log, math.exp),
         source=WALD_SOURCE,
         line=line,
@@ -82,15 +81,15 @@ def difference_findings(claim: Difference, alpha: float = 0.05, line: int = 0) -
         return
     scale = _Scale(claim.estimate.low, claim.estimate.high, low.low, low.high, high.low, high.high)
     fits = scale.symmetric()
-    yield Finding(
+    yield judged(
         "interval",
         claim.place,
         f"{claim.what or 'estimate'}: estimate in its interval",
         _shown(claim.estimate, claim.ci),
         f"middle {rounded((low.value + high.value) / 2)}",
         "the estimate is the middle of its limits",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         slip="" if fits else _interval_slip(claim.estimate, low, high, _itself, _itself),
         source=WALD_SOURCE,
         line=line,
@@ -141,23 +140,20 @@ def _p_finding(check: Check, claim: Ratio | Difference, scale: _Scale, null: flo
     other_test = bool(claim.test) and "wald" not in claim.test.casefold() and "cox" not in claim.test.casefold()
     if not fits and other_test and printed_significant == significant:
         fits = True
-    severity: Severity = (
-        ""
-        if fits
-        else ("major" if printed_significant != (high < alpha) and (low >= alpha or high < alpha) else "warning")
-    )
-    if not fits and low <= claim.p.high + 1.5 * claim.p.unit and high >= claim.p.low - 1.5 * claim.p.unit:
+    contradicts = printed_significant != (high < alpha) and (low >= alpha or high < alpha)
+    severity: Severity = "major" if contradicts else "warning"
+    if low <= claim.p.high + 1.5 * claim.p.unit and high >= claim.p.low - 1.5 * claim.p.unit:
         severity = "minor"
     sign = "" if claim.p.text[:1] in "<>≤≥=" else "= "
-    return Finding(
+    return judged(
         check,
         claim.place,
         f"{claim.what or 'estimate'}: p from the interval",
         f"{_shown(claim.estimate, claim.ci)}, p {sign}{claim.p.text}",
         f"p {rounded(low, 3)} to {rounded(high, 3)}" if rounded(low, 3) != rounded(high, 3) else f"p {rounded(low, 3)}",
         "Wald test from the estimate and the width of its interval, within their rounding",
-        "consistent" if fits else "inconsistent",
-        severity,
+        fits,
+        severity=severity,
         remark="" if other_test or fits else "the interval and the p-value tell different stories",
         source=WALD_SOURCE,
         line=line,
@@ -209,7 +205,7 @@ def interval_finding(
     symmetric = _is_symmetric(estimate, ci)
     fits = inside and (symmetric or not expects_symmetry)
     convention = "symmetric, estimate ± z·SE" if symmetric else _skewed(estimate, ci, rate)
-    return Finding(
+    return judged(
         "interval",
         place,
         f"{item} in its interval",
@@ -218,8 +214,8 @@ def interval_finding(
         "the estimate is the middle of a symmetric interval"
         if expects_symmetry
         else "the estimate lies in its interval",
-        "consistent" if fits else "inconsistent",
-        "" if fits else ("major" if not inside else "warning"),
+        fits,
+        severity="major" if not inside else "warning",
         remark="" if fits and not why else why,
         slip="" if fits else _interval_slip(estimate, low, high, _itself, _itself),
         source=CI_SOURCE,
@@ -269,15 +265,15 @@ def _standard_error(claim: Survival, rate: Printed, ci: Interval, name: str, lin
     share = min(max(rate.value / 100, 0.0), 1.0)
     least = 100 * math.sqrt(share * (1 - share) / claim.n)
     fits = error >= 0.9 * least or ci[0].value <= 0 or ci[1].value >= 100
-    return Finding(
+    return judged(
         "interval",
         claim.place,
         f"{name}: width of the interval",
         f"{_shown(rate, ci)}, n = {claim.n}",
         f"SE {rounded(error, 3)}, binomial SE of {claim.n} patients {rounded(least, 3)}",
         "Greenwood's standard error is at least the binomial one of all patients",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         source=CI_SOURCE,
         line=line,
     )

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from cantlie.study.audit.claims import Table
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.table import PrintedTable, Variable
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 _BOUND = re.compile(r"(<=|>=|<|>)\s*(\d+(?:\.\d+)?)")
 _CLASS = re.compile(r"^\s*([A-Za-z][\w /-]*?)?\s*[,:=]?\s*(?:(?:<=|>=|<|>)\s*\d|\d+(?:\.\d+)?\s*-)")
@@ -127,15 +127,15 @@ def _measurements(variable: Variable, table: PrintedTable, claim: Table) -> Iter
             total = sum(row.cells[index].count for row in rows)
             complete = complete and (not group.size or total == group.size)
             parts.append(f"{subject.upper()} {total}/{group.size} ({group.name})")
-    yield Finding(
+    yield judged(
         "logic",
         claim.place,
         f"{variable.name}: several measurements as one variable",
         "; ".join(row.label for row in variable.rows),
         ", ".join(parts),
         "every patient should appear once for each measurement",
-        "consistent" if complete else "inconsistent",
-        "" if complete else "warning",
+        complete,
+        severity="warning",
         remark="" if complete else "one test over all these rows has no clear meaning",
         line=variable.line,
     )

@@ -14,7 +14,7 @@ from cantlie.study.audit.claims import Moments
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
 from cantlie.study.audit.table import PrintedTable, Variable
-from cantlie.study.audit.verdict import Finding, PValue, Severity
+from cantlie.study.audit.verdict import Finding, PValue, Severity, judged
 
 STUDENT = "Student t"
 WELCH = "Welch t"
@@ -84,15 +84,15 @@ class MeanComparison:
             slip = self._decimal_slip(printed)
         means = " vs ".join(f"{g.mean.text}±{g.sd.text}" for g in self.groups)
         sign = "" if text[:1] in "<>≤≥=" else "= "
-        finding = Finding(
+        finding = judged(
             "p-value",
             place,
             item,
             f"{means}, p {sign}{text}",
             "; ".join(f"{name} {rounded(p)}" for name, p in values.items()),
             f"t-tests from summaries (n = {'/'.join(str(g.n) for g in self.groups)}), within their rounding",
-            "consistent" if reproduced else "inconsistent",
-            severity,
+            bool(reproduced),
+            severity=severity,
             remark="the choice of test decides" if 0 < len(below) < len(values) else "",
             slip=slip,
             source=SOURCE,

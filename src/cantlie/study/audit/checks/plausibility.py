@@ -9,7 +9,7 @@ from cantlie.study.audit.claims import Plausible
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import rounded
 from cantlie.study.audit.table import PrintedTable
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,15 @@ def plausible_finding(claim: Plausible, line: int = 0) -> Finding:
         elif matching:
             slip += f"; it is also the usual dose of {matching[0]}"
     unit = f" {usual.unit}" if usual.unit and usual.unit not in value.text else ""
-    return Finding(
+    return judged(
         "plausibility",
         claim.place,
         item,
         f"{value.text}{unit}",
         found,
         "usual clinical range",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         slip=slip,
         remark=claim.note,
         source=usual.source,

@@ -9,7 +9,7 @@ from typing import get_args
 from cantlie.statistics.proportion import IntervalMethod, proportion_interval
 from cantlie.study.audit.claims import Proportion
 from cantlie.study.audit.printed import rounded
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 SE_SOURCE = "standard error of a binomial proportion"
 CI_SOURCE = "Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E"
@@ -27,16 +27,16 @@ def proportion_spread(claim: Proportion, line: int = 0) -> Iterator[Finding]:
         errors = [100 * math.sqrt(k / claim.of * (1 - k / claim.of) / claim.of) for k in counts]
         fits = any(claim.se.agrees(error) for error in errors)
         slip = "the standard deviation stands in place of the standard error"
-        yield Finding(
+        yield judged(
             "interval",
             claim.place,
             f"{claim.what}: standard error",
             f"{claim.percent.text} ± {claim.se.text}, n = {claim.of}",
             f"{rounded(errors[0])}",
             "√(p(1−p)/n) of the printed proportion",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "warning",
-            slip=slip if not fits and any(claim.se.agrees(e * math.sqrt(claim.of)) for e in errors) else "",
+            fits,
+            severity="warning",
+            slip=slip if any(claim.se.agrees(e * math.sqrt(claim.of)) for e in errors) else "",
             source=SE_SOURCE,
             line=line,
         )
@@ -49,15 +49,15 @@ def proportion_spread(claim: Proportion, line: int = 0) -> Iterator[Finding]:
             shown.append(f"{method} {100 * limits[0].lower:.1f} to {100 * limits[0].upper:.1f}")
             if any(low.agrees(100 * each.lower) and high.agrees(100 * each.upper) for each in limits):
                 made_by.append(method)
-        yield Finding(
+        yield judged(
             "interval",
             claim.place,
             f"{claim.what}: interval",
             f"{claim.percent.text} ({low.text} to {high.text}), n = {claim.of}",
             f"made by {', '.join(made_by)}" if made_by else "; ".join(shown),
             "intervals of a proportion by every usual method",
-            "consistent" if made_by else "inconsistent",
-            "" if made_by else "warning",
+            bool(made_by),
+            severity="warning",
             source=CI_SOURCE,
             line=line,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from cantlie.study.audit.load import LoadedClaims
-from cantlie.study.audit.verdict import CHECK_NAMES, Check, Finding
+from cantlie.study.audit.verdict import CHECK_NAMES, Check, Finding, judged
 
 
 def check_reporting(loaded: LoadedClaims) -> Iterator[Finding]:
@@ -16,15 +16,14 @@ def check_reporting(loaded: LoadedClaims) -> Iterator[Finding]:
         left = flow.entered - sum(part.n for part in flow.excluded)
         fits = left == flow.analysed
         away = " - ".join(str(part.n) for part in flow.excluded)
-        yield Finding(
+        yield judged(
             "total",
             flow.place,
             f"patients of {flow.group}",
             f"{flow.entered} - {away or 0} -> {flow.analysed}",
             str(left),
             "entered less excluded = analysed",
-            "consistent" if fits else "inconsistent",
-            "" if fits else "major",
+            fits,
             line=line,
         )
         toxic = [part for part in flow.excluded if part.from_toxicity and part.n]
@@ -46,15 +45,15 @@ def check_reporting(loaded: LoadedClaims) -> Iterator[Finding]:
             )
     for index, promise in enumerate(loaded.claims.announced):
         reported = bool(promise.reported)
-        yield Finding(
+        yield judged(
             "reporting",
             promise.place,
             promise.what,
             f"announced: {promise.place}",
             promise.reported if reported else "no result is reported",
             "announced against reported",
-            "consistent" if reported else "inconsistent",
-            "" if reported else "warning",
+            reported,
+            severity="warning",
             remark=promise.note,
             line=loaded.line("announced", index),
         )

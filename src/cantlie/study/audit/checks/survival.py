@@ -10,7 +10,7 @@ from cantlie.study.audit.checks.enumeration import LARGEST, Stratum, joint_patte
 from cantlie.study.audit.claims import Survival
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 KM_SOURCE = "Kaplan and Meier 1958, doi 10.1080/01621459.1958.10501452"
 
@@ -62,16 +62,15 @@ def median_against_rates(claim: Survival, line: int = 0) -> Iterator[Finding]:
 def compare_endpoints(lower: Printed, upper: Printed, item: str, place: str, why: str, line: int = 0) -> Finding:
     """Judge two rates (or medians) of which the first cannot exceed the second."""
     fits = lower.low <= upper.high + 1e-9
-    return Finding(
+    return judged(
         "logic",
         place,
         item,
         f"{lower.text} and {upper.text}",
         f"{lower.text} <= {upper.text}" if fits else f"{lower.text} > {upper.text}",
         why,
-        "consistent" if fits else "inconsistent",
-        "" if fits else "major",
-        slip="" if fits else "the two values or endpoints may be exchanged",
+        fits,
+        slip="the two values or endpoints may be exchanged",
         line=line,
     )
 
@@ -151,15 +150,14 @@ def _possible(claim: Survival, line: int) -> Iterator[Finding]:
     else:
         found = f"possible with {pattern.events} events and {pattern.censored} censored by {ordered[-1][0]:g} months"
         remark = "" if pattern.censored == 0 else "not a crude proportion: censoring before the landmark is needed"
-    yield Finding(
+    yield judged(
         "km-feasibility",
         claim.place,
         item,
         printed,
         found,
         "enumeration of all orders of events and censorings",
-        "consistent" if pattern else "inconsistent",
-        "" if pattern else "major",
+        pattern is not None,
         remark=remark,
         source=KM_SOURCE,
         line=line,
@@ -220,15 +218,15 @@ def _between(
         mean = sum((n or 0) * value.value for n, value in zip(sizes, values, strict=True)) / sum(n or 0 for n in sizes)
         remark = f"weighted mean of the groups {rounded(mean, 3)}; censoring allows some difference"
     shown = ", ".join(f"{part.group} {value.text}" for part, value in zip(parts, values, strict=True))
-    return Finding(
+    return judged(
         "logic",
         whole.place,
         f"{_name(whole)} {what} against its groups by {by}",
         f"{pooled.text}; {shown}",
         f"between {rounded(min(v.value for v in values))} and {rounded(max(v.value for v in values))}",
         "a pooled value lies between those of its groups",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "warning",
+        fits,
+        severity="warning",
         remark=remark,
         line=line,
     )

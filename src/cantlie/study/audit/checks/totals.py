@@ -9,7 +9,7 @@ from cantlie.study.audit.claims import Table, Total
 from cantlie.study.audit.load import LoadedClaims
 from cantlie.study.audit.printed import Printed, rounded
 from cantlie.study.audit.table import PrintedTable, Row, Variable
-from cantlie.study.audit.verdict import Finding
+from cantlie.study.audit.verdict import Finding, judged
 
 METHOD = "sum of the printed parts"
 
@@ -41,15 +41,14 @@ def total_finding(claim: Total, line: int = 0) -> Finding:
         fits = _whole(total, claim.parts) and abs(value - total.value) < 1e-9
         fits = fits or (not _whole(total, claim.parts) and total.meets(low, high))
     words = {"equal": "->", "at most": "at most", "at least": "at least"}[claim.relation]
-    return Finding(
+    return judged(
         "total",
         claim.place,
         claim.what,
         f"{shown} {words} {total.text}",
         rounded(value, 8),
         METHOD if claim.relation == "equal" else f"the parts together must be {claim.relation} the printed number",
-        "consistent" if fits else "inconsistent",
-        "" if fits else "major",
+        fits,
         slip="" if fits else _sum_slip([part.value for part in claim.parts], total.value),
         line=line,
     )
@@ -112,15 +111,15 @@ def _levels(variable: Variable, table: PrintedTable, claim: Table) -> Iterator[F
         shown = "+".join(str(count) for _, count in counts)
         fits = total == of
         missing = "" if fits or total > of else "patients with missing data, if that is the reason, are not stated"
-        yield Finding(
+        yield judged(
             "total",
             claim.place,
             f"{variable.name} total {group.name}",
             f"{shown} -> {of}",
             str(total),
             "the levels of a variable add to its group",
-            "consistent" if fits else "inconsistent",
-            "" if fits else ("major" if total > of else "warning"),
+            fits,
+            severity="major" if total > of else "warning",
             remark=missing,
             slip="" if fits else _sum_slip([float(count) for _, count in counts], float(of)),
             line=variable.line,
@@ -137,15 +136,14 @@ def _whole_column(variable: Variable, table: PrintedTable, place: str) -> Iterat
             counts = [row.cells[index].count for index in parts]
             printed = row.cells[whole[0]].count
             fits = sum(counts) == printed
-            yield Finding(
+            yield judged(
                 "total",
                 place,
                 f"{row.label}, {table.groups[whole[0]].name}",
                 f"{'+'.join(map(str, counts))} -> {printed}",
                 str(sum(counts)),
                 "the groups add to the whole",
-                "consistent" if fits else "inconsistent",
-                "" if fits else "major",
+                fits,
                 slip="" if fits else _sum_slip([float(count) for count in counts], float(printed)),
                 line=row.line,
             )
@@ -177,15 +175,14 @@ def _named_sum(rule: str, table: PrintedTable, place: str) -> Iterator[Finding]:
         counts = [cell.count for cell in cells]
         fits = sum(counts) == total
         line_row: Row = rows[labels[0]]
-        yield Finding(
+        yield judged(
             "total",
             place,
             f"{rule}, {group.name}",
             f"{'+'.join(map(str, counts))} -> {total}",
             str(sum(counts)),
             METHOD,
-            "consistent" if fits else "inconsistent",
-            "" if fits else "major",
+            fits,
             slip="" if fits else _sum_slip([float(count) for count in counts], float(total)),
             line=line_row.line,
         )
