@@ -39,6 +39,9 @@ FIRST_DOSE, DRAFT_DOSE, LAST_DOSE = (16.0, 16.0), (4.0, 12.0), (ARC_STEP_DEG, SP
 while arcs are refined and in the last one. Drafts differ by 0.15 % of the prescription (one standard deviation)."""
 MOST_OUT_OF_PROPORTION = 5e-4
 """Share of the monitor units up to which a scaled plan's dose is taken as scaled too."""
+LEAST_SCALINGS = (1e-6, 1e-3)
+"""Least factors of the first and the second scaling: volumes on the CT grid follow those in the voxels only nearly, so
+that the second starts from where the first ended."""
 
 
 def plan_targets(request: PlanningRequest, progress: Progress = silent) -> PlanningResult:
@@ -269,15 +272,20 @@ def _finished(
         with work.timed("evaluation"):
             outcomes = _judged(request, setup, final, promised)
     state.problem.offsets_gy = []
-    factors = best_factors(setup.rules, state.problem, setup.voxels, final.in_voxels, [o.delivered for o in outcomes])
-    if max(abs(factor - 1.0) for factor in factors) > 1e-6:
+    done = _Finished(final, outcomes, (1.0,) * len(final.plans))
+    for least in LEAST_SCALINGS:
+        delivered = [outcome.delivered for outcome in done.outcomes]
+        factors = best_factors(setup.rules, state.problem, setup.voxels, done.final.in_voxels, delivered)
+        if max(abs(factor - 1.0) for factor in factors) <= least:
+            break
         with work.timed("final dose"):
-            scaled = _scaled(technique, task, setup, final, factors)
+            scaled = _scaled(technique, task, setup, done.final, factors)
         with work.timed("evaluation"):
             then = _judged(request, setup, scaled, promised)
-        if broken_by(setup.rules, then) <= broken_by(setup.rules, outcomes):
-            return _Finished(scaled, then, factors)
-    return _Finished(final, outcomes, (1.0,) * len(factors))
+        if broken_by(setup.rules, then) > broken_by(setup.rules, done.outcomes):
+            break
+        done = _Finished(scaled, then, tuple(a * b for a, b in zip(done.factors, factors, strict=True)))
+    return done
 
 
 def _scaled(
