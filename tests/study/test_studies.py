@@ -1,5 +1,6 @@
 """The five studies: their files, their synthetic cohorts, and every printed number that comes out again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 from cantlie.cohort.exporting import write_cohort
 from cantlie.cohort.importing import read_cohort
 from cantlie.core.errors import CohortError, ProtocolError
+from cantlie.statistics.competing import gray_test
 from cantlie.statistics.survival import kaplan_meier
 from cantlie.study.analysis import analyse, analyse_folder
-from cantlie.study.analysis_tests import compare_counts, count_cell, p_cell
+from cantlie.study.analysis_competing import cif_figure
+from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_tests import compare_counts, count_cell, p_cell, p_text
 from cantlie.study.checklists import dose_checklists
+from cantlie.study.definition import FigureSpec
 from cantlie.study.loading import load_study, study_ids, study_text
 from cantlie.study.synthesis import synthesize
 from cantlie.study.synthesis_margins import paired_yes, with_mean_and_sd, with_median_and_range
@@ -303,3 +308,19 @@ def test_subgroups_come_with_tests_of_interaction(results):
     assert rows["All patients"][1].text.endswith("/135")
     tested = [name for name, row in rows.items() if row[4].text]
     assert len(tested) == 4
+
+
+def test_patients_of_no_curve_do_not_take_part_in_its_test(made):
+    cohort = made["liu2022"].cohort
+    patients = cohort.patients.copy()
+    unknown = patients.index[::4]
+    patients["sex"] = patients["sex"].astype(object)
+    patients.loc[unknown, "sex"] = None
+    data = Analysed(load_study("liu2022"), replace(cohort, tables={**cohort.tables, "patients": patients}))
+    known = data.ids.isin(patients.drop(index=unknown)["patient_id"])
+    time, status, who = data.times("LF", known)
+    sex = patients.set_index("patient_id")["sex"].reindex(who).to_numpy(dtype=str)
+    figure = cif_figure(data, FigureSpec(id="lf", title="Local failure", kind="cif", endpoint="LF", by="gender"))
+    assert figure is not None
+    assert sum(curve.n for curve in figure.groups) == known.sum()
+    assert figure.text == f"Gray's test p = {p_text(gray_test(time, status, sex).p_value)}".replace("= <", "< ")

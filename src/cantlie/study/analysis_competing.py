@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from cantlie.statistics.competing import IncidenceCurve, cumulative_incidence, gray_test
 from cantlie.study.analysis_groups import Analysed
@@ -60,24 +59,19 @@ def cif_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     time, status, patients = data.times(spec.endpoint, data.members(spec.set, "all", spec.where))
     if not (status == 1).any():
         return None
-    names = {g.id: g.name for g in data.study.groups}
-    if spec.by:
-        groups = data.variable(spec.by).reindex(patients)
-        order = [level for level in data.study.variable(spec.by).levels if (groups == level).any()]
-    else:
-        groups = pd.Series("All patients", index=pd.Index(patients))
-        order = ["All patients"]
+    name, order = data.curve_names(spec.by, patients)
     risk_time = risk_axis(float(time.max()))
     curves = []
-    for level in order:
-        own = (groups == level).to_numpy()
+    for label in order:
+        own = name == label
         if (status[own] == 1).any():
             curve = cumulative_incidence(time[own], status[own]).curve(1)
-            curves.append(_curve_group(names.get(level, level), curve, time[own], status[own], risk_time))
+            curves.append(_curve_group(label, curve, time[own], status[own], risk_time))
     text = ""
     if len(curves) > 1:
+        known = name != ""
         with np.errstate(divide="ignore", invalid="ignore"):
-            test = gray_test(time, status, groups.to_numpy(dtype=str))
+            test = gray_test(time[known], status[known], name[known])
         text = f"Gray's test p = {p_text(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 

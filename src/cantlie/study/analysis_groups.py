@@ -106,6 +106,24 @@ class Analysed:
             rows["patient_id"].to_numpy(dtype=object),
         )
 
+    def curve_names(self, by: str, patients: NDArray[np.object_]) -> tuple[NDArray[np.str_], list[str]]:
+        """Return of which curve of a figure each patient is a part, and the curves in their order.
+
+        Parameters
+        ----------
+        by
+            Variable of which each level that occurs has a curve; empty for one curve of all.
+        patients
+            Identifiers, shape (n,); one without a level has the name "" and is a part of none.
+        """
+        if not by:
+            return np.full(len(patients), "All patients"), ["All patients"]
+        names = {group.id: group.name for group in self.study.groups}
+        values = self.variable(by).reindex(patients)
+        levels = [level for level in self.study.variable(by).levels if (values == level).any()]
+        shown = {level: names.get(level, level) for level in levels}
+        return np.array([shown.get(value, "") for value in values], dtype=str), list(shown.values())
+
     def order_notes(self) -> tuple[Note, ...]:
         """Return notes of endpoints that last longer than overall survival."""
         names = {e.name for e in self.study.endpoints}

@@ -293,25 +293,18 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     time, status, patients = data.times(spec.endpoint, members)
     if not len(time):
         return None
-    names = {g.id: g.name for g in data.study.groups}
-    if spec.by:
-        groups = data.variable(spec.by).reindex(patients)
-        order = [level for level in data.study.variable(spec.by).levels if (groups == level).any()]
-    else:
-        groups = pd.Series("All patients", index=pd.Index(patients))
-        order = ["All patients"]
+    name, order = data.curve_names(spec.by, patients)
     risk_time = risk_axis(float(time.max()))
     curves = []
-    for level in order:
-        own = (groups == level).to_numpy()
+    for label in order:
+        own = name == label
         curve = kaplan_meier(time[own], status[own] == 1, confidence_type="log-log").curves[0]
-        curves.append(_curve_group(names.get(level, level), curve, risk_time))
+        curves.append(_curve_group(label, curve, risk_time))
     text = ""
-    if len(order) > 1:
-        known = groups.isin(order).to_numpy()
-        if (status[known] == 1).any():
-            test = log_rank(time[known], status[known] == 1, groups[known].to_numpy(dtype=str))
-            text = f"log-rank p = {p_text(test.p_value)}".replace("= <", "< ")
+    known = name != ""
+    if len(order) > 1 and (status[known] == 1).any():
+        test = log_rank(time[known], status[known] == 1, name[known])
+        text = f"log-rank p = {p_text(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
 
