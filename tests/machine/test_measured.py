@@ -188,7 +188,7 @@ def test_bad_csv_is_refused_with_file_and_line(case):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (W2CAD.replace("%SSD 0900\n", ""), "no %SSD"),
+        (W2CAD.replace("%SSD 0900\n", ""), "%SSD is missing"),
         (W2CAD.replace("%FLSZ 100*80\n", ""), "field size"),
         (W2CAD.replace("100*80", "100"), "not like 100*100"),
         (W2CAD.replace("+098.0>", ">"), "not four numbers"),
