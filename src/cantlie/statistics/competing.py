@@ -300,7 +300,7 @@ def _gray_parts(
         alive = y > 0
         y_safe = np.where(alive, y, 1.0)
         after = np.where(alive, survival * (y - d1 - d2) / y_safe, survival)
-        per_survival = np.where(alive, y / survival, 0.0)
+        per_survival = y / np.where(alive, survival, 1.0)
         r = per_survival * (1 - incidence)
         total, all1 = float(per_survival.sum()), float(d1.sum())
         weight = (1 - pooled) ** rho

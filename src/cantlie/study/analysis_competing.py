@@ -70,8 +70,7 @@ def cif_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     text = ""
     if len(curves) > 1:
         known = name != ""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            test = gray_test(time[known], status[known], name[known])
+        test = gray_test(time[known], status[known], name[known])
         text = f"Gray's test p = {p_text(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
