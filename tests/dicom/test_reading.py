@@ -1,13 +1,18 @@
 """Reading cases: orientations, pixels, choices, and what is left out."""
 
+import io
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, HTJ2KLossless
 
-from cantlie.core.errors import StructureError
+from cantlie.core.errors import DicomError, StructureError
 from cantlie.dicom.bundled import bundled_case_names, bundled_case_path, pack_case
 from cantlie.dicom.inventory import scan
 from cantlie.dicom.reading import read_case, read_case_with_report
@@ -104,6 +109,46 @@ def test_compressed_images(maker, syntax):
         writer.SetImage(change.GetOutput())
         assert writer.Write()
     assert_truth(read_case(folder), maker)
+
+
+def test_images_compressed_with_loss_are_read_with_a_warning(maker):
+    folder = maker.write()
+    for path in sorted((folder / "CT").iterdir()):
+        data = dcmread(path)
+        assert data.PixelRepresentation == 0
+        stream = io.BytesIO()
+        picture = Image.fromarray(data.pixel_array.astype(np.uint16))
+        picture.save(stream, "JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[4], no_jp2=True)
+        data.PixelData = encapsulate([stream.getvalue()])
+        data.file_meta.TransferSyntaxUID = JPEG2000
+        data.LossyImageCompression = "01"
+        data.save_as(path)
+    case = read_case(folder)
+    off = np.abs(case.ct.volume.values - maker.truth())
+    assert off.max() > 0
+    assert off.mean() < 30
+    assert any("compressed with loss" in note.message for note in case.notes)
+
+
+def test_a_deflated_file_is_read(maker):
+    folder = maker.write()
+    for path in sorted((folder / "CT").iterdir()):
+        data = dcmread(path)
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        data.save_as(path)
+    assert_truth(read_case(folder), maker)
+
+
+def test_a_compression_without_a_decoder_is_named_with_the_way_out(maker):
+    folder = maker.write()
+    for path in sorted((folder / "CT").iterdir()):
+        data = dcmread(path)
+        data.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+        data.file_meta.TransferSyntaxUID = HTJ2KLossless
+        data.save_as(path)
+    with pytest.raises(DicomError, match="High-Throughput JPEG 2000") as caught:
+        read_case(folder)
+    assert "uncompressed" in caught.value.remedy and "gdcmconv" in caught.value.remedy
 
 
 def test_localizer_and_other_series_are_left_out_with_a_reason(maker):

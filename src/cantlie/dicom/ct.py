@@ -16,7 +16,8 @@ from cantlie.core.provenance import sha256_of_bytes
 from cantlie.core.volume import Volume
 from cantlie.dicom.inventory import Record
 from cantlie.dicom.orientation import AxialAxes, axial_axes, evenly_spaced
-from cantlie.dicom.values import integer, is_missing, number, numbers, parse, quiet, text
+from cantlie.dicom.pixels import stored_values
+from cantlie.dicom.values import integer, is_missing, number, numbers, parse, text
 from cantlie.patient.case import Ct, ImageSlice
 
 PADDING_HU = -1024.0
@@ -243,16 +244,7 @@ def _hounsfield(content: bytes, plane: Plane, notes: list[Note]) -> NDArray[np.f
 def _stored_values(dataset: Dataset, plane: Plane, where: str) -> NDArray[np.integer]:
     if integer(dataset, "SamplesPerPixel", where, 1) != 1:
         raise DicomError("the CT image is in colour", where=where, remedy="give the original images")
-    if "PixelData" not in dataset:
-        raise DicomError("the CT image has no pixels", where=where, remedy="export or copy it again")
-    try:
-        with quiet():
-            stored = np.asarray(dataset.pixel_array)
-    except Exception as error:
-        reason = " ".join((str(error) or type(error).__name__).split())[:160]
-        raise DicomError(
-            f"the pixels of the CT image cannot be read: {reason}", where=where, remedy="export or copy it again"
-        ) from error
+    stored = stored_values(dataset, "the CT image", where)
     if stored.shape != (plane.rows, plane.columns):
         raise DicomError(
             f"the CT image has {stored.shape} pixels, not {plane.rows} x {plane.columns}",

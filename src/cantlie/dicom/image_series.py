@@ -16,8 +16,9 @@ from cantlie.core.provenance import sha256_of_bytes
 from cantlie.core.volume import Volume
 from cantlie.dicom.contours import image_references, read_structures
 from cantlie.dicom.inventory import CT_IMAGE, Inventory, Record, scan
+from cantlie.dicom.pixels import stored_values
 from cantlie.dicom.reading import refers, structure_sets
-from cantlie.dicom.values import number, numbers, parse, quiet, text
+from cantlie.dicom.values import number, numbers, parse, text
 from cantlie.patient.case import Case, Ct, ImageSlice, PatientIdentity
 from cantlie.patient.names import built_in_aliases
 from cantlie.patient.structures import Structure, StructureSet, with_standard_names
@@ -168,12 +169,7 @@ def _volume(records: list[Record]) -> tuple[Volume, tuple[ImageSlice, ...], list
 
 def _values(content: bytes, record: Record) -> NDArray[np.float32]:
     dataset = parse(content, record.file.name, pixels=True)
-    try:
-        with quiet():
-            stored = np.asarray(dataset.pixel_array, dtype=np.float64)
-    except Exception as error:  # pydicom raises nearly anything on damaged pixels
-        raise DicomError("the pixels of an image cannot be read", where=record.file.name,
-                         remedy="export the image again") from error  # fmt: skip
+    stored = stored_values(dataset, "an image", record.file.name).astype(np.float64)
     if stored.ndim != 2:
         raise DicomError("an image has several frames or colours", where=record.file.name,
                          remedy="give single-frame grey images")  # fmt: skip

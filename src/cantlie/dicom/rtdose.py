@@ -20,7 +20,8 @@ from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.dicom.inventory import RT_DOSE, RT_PLAN
 from cantlie.dicom.orientation import axial_axes, evenly_spaced
-from cantlie.dicom.values import integer, is_missing, items, number, numbers, parse, quiet, text
+from cantlie.dicom.pixels import stored_values
+from cantlie.dicom.values import integer, is_missing, items, number, numbers, parse, text
 from cantlie.dicom.writing import (
     RESEARCH_USE,
     date_and_time,
@@ -163,7 +164,7 @@ def write_rtdose(
         dose_type,
         comment,
         *plan_uids,
-        *(() if fraction_group is None else (fraction_group,)),
+        *(() if fraction_group is None else (f"group {fraction_group}",)),
         digest(stored, scaling, dose.grid.spacing_mm, dose.grid.origin_mm),
     )
     dataset = new_object(
@@ -294,12 +295,7 @@ def dose_of(dataset: Dataset, where: str) -> DoseFile:
 def _stored(dataset: Dataset, where: str) -> NDArray[np.integer]:
     if "PixelData" not in dataset:
         raise DicomError("the RTDOSE has no dose grid", where=where, remedy="export the dose as a grid")
-    try:
-        with quiet():
-            stored = np.asarray(dataset.pixel_array)
-    except Exception as error:
-        reason = " ".join((str(error) or type(error).__name__).split())[:160]
-        raise DicomError(f"the dose grid cannot be read: {reason}", where=where, remedy="export it again") from error
+    stored = stored_values(dataset, "the dose grid", where)
     if stored.ndim == 2:
         stored = stored[None]
     if stored.ndim != 3:
