@@ -13,7 +13,7 @@ import pytest
 from cantlie.cli.main import run
 from cantlie.core import Grid, Volume
 from cantlie.dicom.plan_file import PatientSetup
-from cantlie.dicom.rtdose import read_rtdose
+from cantlie.dicom.rtdose import read_dose_file, read_rtdose
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.machine.aperture import Aperture
@@ -227,3 +227,100 @@ def test_the_plan_is_held_against_its_own_skin_distance_and_reference_dose(make_
     _, notes = dose_of(case, plan, tmp_path / "out")
     assert any("the plan has the skin 860 mm from the source, this CT has it at 92" in note for note in notes), notes
     assert any("at its reference point" in note and "-16.7 %" in note for note in notes), notes
+
+
+def with_boost(plan: Path, fractions: int = 5, mu: float = 40.0) -> None:
+    """Give the plan a second fraction group: a field of its own from the other side, and less of the first one."""
+    data = pydicom.dcmread(plan)
+    second = copy.deepcopy(data.BeamSequence[0])
+    second.BeamNumber, second.BeamName = 2, "boost"
+    second.ControlPointSequence[0].GantryAngle = 270
+    data.BeamSequence.append(second)
+    group = copy.deepcopy(data.FractionGroupSequence[0])
+    group.FractionGroupNumber, group.NumberOfFractionsPlanned, group.NumberOfBeams = 2, fractions, 2
+    also = copy.deepcopy(group.ReferencedBeamSequence[0])
+    group.ReferencedBeamSequence[0].BeamMeterset = mu / 2
+    also.ReferencedBeamNumber, also.BeamMeterset = 2, mu
+    group.ReferencedBeamSequence.append(also)
+    data.FractionGroupSequence.append(group)
+    data.save_as(plan)
+
+
+def run_dose(case: Path, plan: Path, out: Path, *more: str) -> dict:
+    command = ["dose", str(case), "--plan", str(plan), "--machine", "reference-6mv-point", "--grid", "5", *more]
+    assert run([*command, "--out", str(out)]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def test_fraction_groups_are_summed_each_with_its_own_fractions_and_monitor_units(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    alone = run_dose(case, plan, tmp_path / "alone")
+    first = read_rtdose(tmp_path / "alone" / "RTDOSE.dcm").values  # 2 fractions of 100 MU
+    with_boost(plan)
+    results = run_dose(case, plan, tmp_path / "both")
+    assert alone["fractions"] == 2 and results["fractions"] == 7 and results["mu_per_fraction"] is None
+    groups = {row["fraction_group"]: row for row in results["fraction_groups"]}
+    assert groups[1]["beams"] == {"1": 100.0} and groups[2]["beams"] == {"1": 20.0, "2": 40.0}
+    files = {n: read_dose_file(tmp_path / "both" / row["dose_file"]) for n, row in groups.items()}
+    assert {n: (f.summation_type, f.fraction_groups) for n, f in files.items()} == {
+        1: ("FRACTION", (1,)),
+        2: ("FRACTION", (2,)),
+    }
+    total = read_rtdose(tmp_path / "both" / "RTDOSE.dcm").values
+    np.testing.assert_allclose(files[1].dose.values, first, atol=2e-4)
+    np.testing.assert_allclose(total, files[1].dose.values + files[2].dose.values, atol=3e-4)
+    # 5 fractions of 20 MU of beam 1 are half of its 2 fractions of 100 MU; beam 2 is its mirror image in the box.
+    near, far = read_rtdose(tmp_path / "alone" / "RTDOSE.dcm").sample([[0, 20, -10], [0, 20, -10]])
+    assert files[2].dose.sample([[0, 20, -10]])[0] == pytest.approx(0.5 * near + 1.0 * far, rel=0.02)
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "group 2" in page and "sum of the plan" in page
+
+
+def test_one_fraction_group_can_be_asked_for_and_a_missing_one_is_named(make_case, tmp_path, capsys):
+    case, plan = make_case("HFS")
+    with_boost(plan)
+    run_dose(case, plan, tmp_path / "both")
+    results = run_dose(case, plan, tmp_path / "second", "--fraction-group", "2")
+    assert results["fractions"] == 5 and any("fraction group 2 alone" in note for note in results["warnings"])
+    own = read_rtdose(tmp_path / "second" / "RTDOSE.dcm").values
+    np.testing.assert_allclose(own, read_rtdose(tmp_path / "both" / "RTDOSE_group2.dcm").values, atol=1e-4)
+    assert run(["dose", str(case), "--plan", str(plan), "--fraction-group", "3", "--out", str(tmp_path / "x")]) == 2
+    error = capsys.readouterr().err
+    assert "no fraction group 3" in error and "1 and 2" in error
+
+
+def test_the_report_holds_the_dose_against_that_of_the_plan(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    results = run_dose(case, plan, tmp_path / "first")
+    assert results["planned_dose"] is None
+    data = pydicom.dcmread(tmp_path / "first" / "RTDOSE.dcm")
+    data.DoseGridScaling = 1.02 * float(data.DoseGridScaling)  # what another system calculated: 2 % more
+    data.save_as(case / "RD.dcm")
+    results = run_dose(case, plan, tmp_path / "again")
+    planned = results["planned_dose"]
+    assert planned["difference"]["mean_percent"] < 0
+    assert planned["difference"]["lowest_gy"] == pytest.approx(
+        -0.02 / 1.02 * planned["reference"]["maximum_gy"], rel=0.01
+    )
+    rates = {(one["dose_percent"], one["distance_mm"]): one["pass_percent"] for one in planned["gamma"]}
+    assert rates == {(2.0, 2.0): 100.0, (3.0, 3.0): 100.0}
+    assert planned["structures"]["BODY"]["mean_difference_gy"] < 0
+    page = (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
+    for words in ("Against the planned dose", "2 % (global) / 2 mm", "3 % (global) / 3 mm", "Research use only"):
+        assert words in page, words
+    assert (tmp_path / "again" / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert {"gamma.png", "gamma-strict.png", "isodose.png"} <= {p.name for p in (tmp_path / "again/figures").iterdir()}
+
+
+def test_a_dose_that_is_much_off_is_told_and_one_that_cannot_be_compared_is_named(make_case, tmp_path):
+    case, plan = make_case("HFS")
+    run_dose(case, plan, tmp_path / "first")
+    data = pydicom.dcmread(tmp_path / "first" / "RTDOSE.dcm")
+    data.DoseGridScaling = 1.2 * float(data.DoseGridScaling)
+    data.save_as(tmp_path / "RD.dcm")
+    results = run_dose(case, plan, tmp_path / "again", "--against", str(tmp_path / "RD.dcm"))
+    assert any("agrees with the planned dose in only" in note for note in results["warnings"])
+    data.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID = "2.25.77"
+    data.save_as(case / "RD.dcm")
+    results = run_dose(case, plan, tmp_path / "other")
+    assert results["planned_dose"] is None and any("is of this plan" in note for note in results["warnings"])

@@ -49,10 +49,27 @@ def dose(
         datetime | None,
         typer.Option("--treatment-date", formats=["%Y-%m-%d"], help="Day that a cobalt machine's timer was set for."),
     ] = None,
+    fraction_group: Annotated[
+        int | None,
+        typer.Option(
+            "--fraction-group", metavar="N", help="Only this group of a plan with several (default: their sum)."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="RD.dcm",
+            help="RTDOSE to compare with (default: that of the plan, if the case has it).",
+        ),
+    ] = None,
+    label: Annotated[
+        str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
+    ] = "",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Recalculate any photon RTPLAN by collapsed cone and write its RTDOSE in Gy for the plan's monitor units."""
+    """Recalculate any photon RTPLAN by collapsed cone: its RTDOSE in Gy for the plan's monitor units, and a report."""
     from cantlie.workflow.recalculate import RecalculatePlan, recalculate
 
     request = RecalculatePlan(
@@ -69,6 +86,9 @@ def dose(
         dose_to=dose_to,
         treatment_date=treatment_date.date() if treatment_date else None,
         device=device,
+        fraction_group=fraction_group,
+        against=against,
+        label=label,
     )
     with progress_shown("Cantlie dose", quiet=as_json) as progress:
         results = recalculate(request, progress)
@@ -80,11 +100,20 @@ def dose(
         for name, s in results["structures"].items()
     ]
     say_table(["structure", "volume / cc", "Dmean / Gy", "Dmax / Gy"], rows, title=results["plan"])
-    if point := results["reference_point"]:
-        say(
-            f"\nReference point, a fraction: {point['recalculated_gy']:.3f} Gy, {point['stated_gy']:.3f} Gy planned "
-            f"({point['difference_percent']:+.1f} %)"
+    for group in results["fraction_groups"]:
+        many = f", group {group['fraction_group']}" if len(results["fraction_groups"]) > 1 else ""
+        if point := group["reference_point"]:
+            say(
+                f"\nReference point, a fraction{many}: {point['recalculated_gy']:.3f} Gy, {point['stated_gy']:.3f} Gy "
+                f"planned ({point['difference_percent']:+.1f} %)"
+            )
+    if planned := results["planned_dose"]:
+        rates = ", ".join(
+            f"{one['pass_percent']:.1f} % pass gamma {one['dose_percent']:g} %/{one['distance_mm']:g} mm"
+            for one in planned["gamma"]
         )
+        say(f"\nAgainst the planned dose: {planned['difference']['mean_percent']:+.1f} % in the mean, {rates}")
     for warning in results["warnings"]:
         tell(f"! {warning}")
-    say(f"\nDose: {request.out / results['dose_file']}. Research use only.")
+    say(f"\nDose: {request.out / results['dose_file']}. Report: {request.out / 'report.html'} (and report.pdf).")
+    say("Research use only.")

@@ -93,9 +93,9 @@ def dose_pair_document(pair: DosePairView) -> Document:
     sections = []
     if pair.gamma is not None:
         sections.append(Section("Gamma", _gamma_blocks(pair, pair.gamma)))
-    sections.append(Section("Difference", _difference_blocks(pair)))
+    sections.append(Section("Difference", difference_blocks(pair)))
     if pair.structures:
-        sections.append(Section("Structures", _structure_blocks(pair)))
+        sections.append(Section("Structures", structure_blocks(pair)))
     sections.append(Section("What was compared", _facts(pair)))
     if pair.notes:
         items = [note.sentence() for note in pair.notes]
@@ -141,9 +141,6 @@ def _tiles(pair: DosePairView) -> Tiles:
 
 
 def _gamma_blocks(pair: DosePairView, gamma: GammaResult) -> list[Block]:
-    picture = gamma_figure(
-        pair.background, Volume(pair.reference.grid, gamma.gamma), pair.outlines, pair.view, gamma, window=WINDOW
-    )
     return [
         KeyValue(
             [
@@ -155,19 +152,28 @@ def _gamma_blocks(pair: DosePairView, gamma: GammaResult) -> list[Block]:
                 ("Mean, median, 95th percentile", f"{gamma.mean:.3f}, {gamma.median:.3f}, {gamma.p95:.3f}"),
             ]
         ),
-        Figure(
-            picture,
-            caption=(
-                "Gamma on the slices where it fails the most (or through the middle of the dose where nothing fails), "
-                f"and its distribution; values beyond {gamma.limit:g} count as {gamma.limit:g}."
-            ),
-            alt="Gamma as colours on an axial, coronal and sagittal slice, and a histogram",
-            name="gamma",
-        ),
+        gamma_picture(pair, gamma, "gamma"),
     ]
 
 
-def _difference_blocks(pair: DosePairView) -> list[Block]:
+def gamma_picture(pair: DosePairView, gamma: GammaResult, name: str) -> Figure:
+    """Return gamma on three slices with its distribution."""
+    picture = gamma_figure(
+        pair.background, Volume(pair.reference.grid, gamma.gamma), pair.outlines, pair.view, gamma, window=WINDOW
+    )
+    return Figure(
+        picture,
+        caption=(
+            f"Gamma {criteria(gamma)}, on the slices where it fails the most (or through the middle of the dose where "
+            f"nothing fails), and its distribution; values beyond {gamma.limit:g} count as {gamma.limit:g}."
+        ),
+        alt="Gamma as colours on an axial, coronal and sagittal slice, and a histogram",
+        name=name,
+    )
+
+
+def difference_blocks(pair: DosePairView) -> list[Block]:
+    """Return the statistics of the difference, and both doses with it on the same slices."""
     found = pair.difference
     shown = Volume(found.difference.grid, np.nan_to_num(found.difference.values))
     lines = [s for s in pair.outlines if s.role == "target"]
@@ -197,7 +203,8 @@ def _difference_blocks(pair: DosePairView) -> list[Block]:
     ]
 
 
-def _structure_blocks(pair: DosePairView) -> list[Block]:
+def structure_blocks(pair: DosePairView) -> list[Block]:
+    """Return every structure in both doses, as a table and as histograms."""
     rows: list[Sequence[object]] = []
     for row in pair.structures:
         cells: list[object] = [row.name, row.volume_cc]

@@ -99,7 +99,7 @@ def _plan_view(
     plan: PlanDose, file: PlanFile | None, dosimetry: Dosimetry, prescriptions: Mapping[str, float], shown: set[str]
 ) -> PlanView:
     curves = dosimetry.dvhs.get(plan.target, {})
-    beams = [] if file is None else [_beam_row(beam, file) for beam in file.plan]
+    beams = [] if file is None else [beam_row_of_file(beam, file) for beam in file.plan]
     first = file.plan.beams[0].control_points[0].geometry.isocentre_mm if beams and file is not None else (0.0,) * 3
     return PlanView(
         label=plan.name.removeprefix("plan "),
@@ -115,7 +115,8 @@ def _plan_view(
     )
 
 
-def _beam_row(beam: TreatmentBeam, file: PlanFile) -> BeamRow:
+def beam_row_of_file(beam: TreatmentBeam, file: PlanFile, unstated_energy_mv: float = 6.0) -> BeamRow:
+    """Return the line of the beam table for a beam that was read from a file."""
     points = beam.control_points
     geometry, last = points[0].geometry, points[-1].geometry
     apertures: list[Aperture] = [point.aperture for point in points]
@@ -132,7 +133,7 @@ def _beam_row(beam: TreatmentBeam, file: PlanFile) -> BeamRow:
         jaw_y_mm=(min(a.jaw_y_mm[0] for a in apertures), max(a.jaw_y_mm[1] for a in apertures)),
         gantry_stop_deg=last.gantry_deg % 360.0 if turned else None,
         rotation=("CW" if last.gantry_deg > geometry.gantry_deg else "CC") if turned else "",
-        energy_mv=file.energy_mv.get(beam.number, 6.0),
+        energy_mv=file.energy_mv.get(beam.number) or unstated_energy_mv,
         meterset_unit="min" if file.dosimeter_unit == "MINUTE" else "MU",
     )
 

@@ -1,51 +1,48 @@
-"""Recalculate a photon plan made anywhere: CT, structures and RTPLAN in, RTDOSE out."""
+"""Recalculate a photon plan made anywhere: CT, structures and RTPLAN in, RTDOSE and report out."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cantlie.core.errors import DicomError, GeometryError
-from cantlie.core.files import write_json
-from cantlie.core.grid import Grid
+from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part, silent
+from cantlie.core.provenance import sha256_of_bytes
 from cantlie.core.volume import Volume
-from cantlie.dicom.plan_file import PlanFile, read_plan_file
+from cantlie.dicom.plan_file import PlanFile, read_plan_groups
 from cantlie.dicom.rtdose import write_rtdose
-from cantlie.dose.collapsed_cone import Medium, collapsed_cone_dose
 from cantlie.dose.device import Device, device_name
-from cantlie.dose.field import Field
-from cantlie.evaluation.dvh import dvh
-from cantlie.machine.beam_model import BeamModel
-from cantlie.machine.beam_model_file import beam_of
-from cantlie.machine.fluence import pixel_centres, summed_fluence
-from cantlie.machine.geometry import BeamGeometry
+from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.machine.machine import Machine
-from cantlie.machine.mlc import Mlc
-from cantlie.plan.delivery import PIXEL_MM, TAIL_MM
-from cantlie.plan.pieces import pieces
-from cantlie.plan.treatment import Segment, TreatmentBeam
+from cantlie.report.recalculation_pages import write_recalculation_report
 from cantlie.workflow.machine_choice import machines_of
 from cantlie.workflow.on_device import on_requested_device
-from cantlie.workflow.patient_stage import prepare_patient
+from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.plan_engine import PlanEngine, plan_engine
 from cantlie.workflow.plan_statements import case_notes, check_reaches, machine_notes, stated_dose
+from cantlie.workflow.planned_dose import CITATIONS, AgainstPlanned, against_planned, agreement_results, planned_dose
+from cantlie.workflow.recalculation_page import GroupDose, recalculation_view
+from cantlie.workflow.results import dvh_csv
 from cantlie.workflow.run_folder import RunFolder, key_of
 
-STAGES = {"reading the case": 4.0, "dose": 6.0, "writing": 1.0}
+STAGES = {"reading the case": 4.0, "dose": 6.0, "writing": 1.0, "comparison": 3.0, "report": 4.0}
 _FINE_MM = 2.5
-_SMALL_FIELD_MM = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class RecalculatePlan:
-    """What the user asks for; None stands for the default."""
+    """What the user asks for; None stands for the default.
+
+    ``fraction_group`` is the number of the only group to calculate; ``against`` is the RTDOSE that the result is held
+    against, by default that of the plan where it lies in the case.
+    """
 
     case: Path
     plan: Path
@@ -60,26 +57,35 @@ class RecalculatePlan:
     dose_to: Literal["medium", "water"] = "medium"
     treatment_date: date | None = None
     device: Device = "auto"
+    fraction_group: int | None = None
+    against: Path | None = None
+    label: str = ""
 
 
 @on_requested_device
 def recalculate(request: RecalculatePlan, progress: Progress = silent) -> dict[str, Any]:
-    """Calculate the dose of a plan and write RTDOSE and results.json; return what results.json holds.
+    """Calculate the dose of a plan and write RTDOSE, results.json and report; return what results.json holds.
 
     Raises
     ------
     CantlieError
         If the case, the plan or the machine cannot be used, or the plan belongs to another patient.
     """
-    settings = {"name": "dose", "machine": request.machine, "grid_mm": request.grid_mm, "dose_to": request.dose_to}
+    settings = {
+        "name": "dose",
+        "machine": request.machine,
+        "grid_mm": request.grid_mm,
+        "dose_to": request.dose_to,
+        "fraction_group": request.fraction_group,
+    }
     with RunFolder(request.out, settings, STAGES, progress) as run:
         run.add_provenance(dose_device=device_name())
         return _stages(run, request)
 
 
 def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
-    plan_file = read_plan_file(request.plan)
-    machines, date_notes = machines_of(plan_file, request.machine, request.treatment_date)
+    plan_files = read_plan_groups(request.plan, request.fraction_group)
+    chosen = [machines_of(file, request.machine, request.treatment_date) for file in plan_files]
     patient = run.stage(
         "reading the case",
         key_of(str(request.case)),
@@ -95,133 +101,173 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
         keep=False,
     )
     case = patient.case
-    _check_belongs(plan_file, case.ct.frame_of_reference_uid, case.identity.patient_id, str(request.plan))
-    plan = plan_file.plan
-    grid = patient.density.grid.resampled((request.grid_mm,) * 3)
-    position = plan_file.setup.patient_position or case.ct.patient_position
-    placed = [_placed(beam, position) for beam in plan]
-    directions = {beam.number: beam.control_points[0].geometry for beam in placed}
-    notes = [
-        *patient.notes,
-        *plan_file.notes,
-        *machine_notes(plan_file, machines),
-        *date_notes,
-        *case_notes(plan_file, case, patient.regions["BODY"], directions),
-    ]
+    first = plan_files[0]
+    _check_belongs(first, case.ct.frame_of_reference_uid, case.identity.patient_id, str(request.plan))
+    position = first.setup.patient_position or case.ct.patient_position
+    engines = [plan_engine(f, machines, position) for f, (machines, _) in zip(plan_files, chosen, strict=True)]
+    notes = list(patient.notes)
+    for engine, (machines, date_notes) in zip(engines, chosen, strict=True):
+        file = engine.plan_file
+        notes += [*file.notes, *machine_notes(file, machines), *date_notes]
+        notes += case_notes(file, case, patient.regions["BODY"], dict(engine.directions))
+    notes += _group_notes(plan_files)
     if position != case.ct.patient_position:
         message = f"the plan is for a patient who lies {position}, the CT was taken {case.ct.patient_position}"
         notes.append(Note(message, "RTPLAN"))
-    fields: dict[BeamModel, list[Field]] = defaultdict(list)
-    for beam in placed:
-        model = beam_of(machines[beam.number])
-        fields[model] += fields_of(beam, machines[beam.number], model, plan_file)
-    per_fraction = run.stage(
-        "dose",
-        key_of("dose"),
-        lambda step: _summed_dose(patient.density, fields, grid, request.dose_to, step),
-        keep=False,
-    )
-    dose = Volume(grid, per_fraction * np.float32(plan.fractions))
-    check_reaches(dose, plan_file, str(request.plan))
-    point_dose, point_notes = stated_dose(plan_file, dose)
-    notes += point_notes
+    groups = run.stage("dose", "", lambda step: _doses(engines, patient, request, notes, step), keep=False)
+    total = Volume(groups[0].dose.grid, np.sum([g.dose.values for g in groups], axis=0, dtype=np.float32))
     curves = {
-        name: dvh(dose, mask, patient.regions.grid, name=name)
+        name: dvh(total, mask, patient.regions.grid, name=name)
         for name, mask in patient.regions.fractions.items()
         if mask.any()
     }
+    run.clear("results.json", "dvh.csv", "report.html", "report.pdf", "figures", "RTDOSE.dcm")
+    for old in request.out.glob("RTDOSE_group*.dcm"):
+        run.clear(old.name)
+    files = run.stage("writing", "", lambda _: _write_doses(request, patient, groups, total), keep=False)
 
-    def write(step: Progress) -> dict[str, Any]:
-        path = request.out / "RTDOSE.dcm"
-        write_rtdose(case, dose, path, plan_uids=[plan.sop_instance_uid], comment=f"dose to {request.dose_to}")
-        results = {
-            "plan": plan.label,
-            "machine": " and ".join(dict.fromkeys(machine.id for machine in machines.values())),
-            "energy_mv": {str(number): machine.energy_mv for number, machine in machines.items()},
-            "dose_to": request.dose_to,
-            "fractions": plan.fractions,
-            "mu_per_fraction": plan.mu,
-            "meterset_unit": plan_file.dosimeter_unit,
-            "maximum_gy": float(dose.values.max()),
-            "reference_point": point_dose,
-            "grid": {"shape_kji": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm},
-            "structures": {
-                name: {"volume_cc": c.volume_cc, "Dmean_gy": c.mean_gy, "Dmin_gy": c.min_gy, "Dmax_gy": c.max_gy}
-                for name, c in curves.items()
-            },
-            "dose_file": path.name,
-            "warnings": [note.sentence() for note in dict.fromkeys(notes)],
-        }
-        write_json(request.out / "results.json", results)
-        return results
+    def compare(step: Progress) -> AgainstPlanned | None:
+        planned = planned_dose(request.case, case, plan_files, request.against, notes)
+        return None if planned is None else against_planned(planned, total, patient, notes, step)
 
-    results = run.stage("writing", key_of("writing"), write, keep=False)
+    agreement = run.stage("comparison", "", compare, keep=False)
+    notes = list(dict.fromkeys(notes))
+    used = {machine.id: machine for group in groups for machine in group.engine.machines.values()}
+    results = _results(request, groups, total, curves, files, used, agreement, notes)
+    write_json(request.out / "results.json", results)
+    write_text(request.out / "dvh.csv", dvh_csv(curves))
     run.note(notes)
+    run.cite([] if agreement is None else CITATIONS)
+    run.add_provenance(
+        case_sha256=case.input_sha256,
+        plan_sha256=sha256_of_bytes(request.plan.read_bytes()),
+        machine_sha256=", ".join(machine.sha256 for machine in used.values()),
+    )
+    view = recalculation_view(
+        patient, groups, total, curves, agreement, notes, run.record,
+        label=request.label or f"case {case.input_sha256[:8]}", dose_to=request.dose_to,
+    )  # fmt: skip
+    run.stage("report", "", lambda _: write_recalculation_report(view, request.out), keep=False)
     return results
 
 
-def _summed_dose(
-    density: Volume, fields: dict[BeamModel, list[Field]], grid: Grid, medium: Medium, progress: Progress
-) -> NDArray[np.float32]:
-    """Return the dose of one fraction, each beam by the model of its energy, shape ``grid.shape``."""
-    total = np.zeros(grid.shape, dtype=np.float32)
-    for n, (model, own) in enumerate(fields.items()):
-        step = part(progress, n / len(fields), (n + 1) / len(fields))
-        total += collapsed_cone_dose(density, own, model, grid=grid, medium=medium, progress=step).values
-    return total
+def _doses(
+    engines: Sequence[PlanEngine],
+    patient: PreparedPatient,
+    request: RecalculatePlan,
+    notes: list[Note],
+    progress: Progress,
+) -> list[GroupDose]:
+    grid = patient.density.grid.resampled((request.grid_mm,) * 3)
+    groups = []
+    for n, engine in enumerate(engines):
+        step = part(progress, n / len(engines), (n + 1) / len(engines))
+        one = engine.fraction_dose(patient.density, grid, medium=request.dose_to, progress=step)
+        dose = Volume(grid, np.asarray(one.values * np.float32(engine.plan_file.plan.fractions), dtype=np.float32))
+        check_reaches(dose, engine.plan_file, str(request.plan))
+        point, point_notes = stated_dose(engine.plan_file, dose)
+        notes += point_notes
+        groups.append(GroupDose(engine, dose, point))
+    return groups
 
 
-def fields_of(beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file: PlanFile) -> list[Field]:
-    """Return the fields of a beam for one fraction, one for each direction that it fires from.
-
-    Leaves are those of the plan file where it has any; how thick and how rounded they are is the machine's.
-    """
-    mlc = _mlc(beam.number, machine, plan_file)
-    by_geometry: dict[BeamGeometry, list[Segment]] = defaultdict(list)
-    for piece in pieces(beam):
-        by_geometry[piece.geometry].append(piece)
-    fields = []
-    for geometry, own in by_geometry.items():
-        apertures = [piece.aperture for piece in own]
-        tail = TAIL_MM if machine.mlc is not None or model.focal_spot_sigma_mm > 0 else 2 * PIXEL_MM
-        low_x, high_x = (f([a.jaw_x_mm for a in apertures]) for f in (np.min, np.max))
-        low_y, high_y = (f([a.jaw_y_mm for a in apertures]) for f in (np.min, np.max))
-        pixel = PIXEL_MM if min(high_x - low_x, high_y - low_y) > _SMALL_FIELD_MM else PIXEL_MM / 2
-        fluence = summed_fluence(
-            apertures,
-            [piece.mu for piece in own],
-            mlc,
-            model,
-            pixel_centres(low_x - tail, high_x + tail, pixel),
-            pixel_centres(low_y - tail, high_y + tail, pixel),
-            geometry.sad_mm,
-            plan_file.blocks.get(beam.number, ()),
-        )
-        fields.append(Field(geometry, fluence))
-    return fields
+def _group_notes(plan_files: Sequence[PlanFile]) -> list[Note]:
+    first = plan_files[0]
+    count = len(first.fraction_groups)
+    if count == 1:
+        return []
+    if len(plan_files) == 1:
+        message = f"fraction group {first.fraction_group} alone was calculated, one of {count} of the plan"
+        return [Note(message, "RTPLAN")]
+    summed = " + ".join(f"{file.plan.fractions}" for file in plan_files)
+    message = f"the dose is the sum of the plan's {count} fraction groups ({summed} fractions); each has its own RTDOSE"
+    return [Note(message, "RTPLAN", "info")]
 
 
-def _mlc(number: int, machine: Machine, plan_file: PlanFile) -> Mlc | None:
-    boundaries = plan_file.leaf_boundaries_mm.get(number)
-    if boundaries is None:
-        return machine.mlc
-    if machine.mlc is None:
-        raise DicomError(
-            f"beam {number} has leaves, but {machine.id} has none",
-            where="RTPLAN",
-            remedy="choose a machine with a multileaf collimator by --machine",
-        )
-    along_x = plan_file.mlc_axis.get(number, machine.mlc.axis) == "X"
-    return replace(machine.mlc, leaf_boundaries_mm=boundaries, axis="X" if along_x else "Y")
+def _write_doses(
+    request: RecalculatePlan, patient: PreparedPatient, groups: Sequence[GroupDose], total: Volume
+) -> dict[int, str]:
+    """Write the dose of the plan, and that of each group where there are several; return the files of the groups."""
+    comment = f"dose to {request.dose_to}"
+    uids = [groups[0].file.plan.sop_instance_uid]
+    alone = len(groups) == 1
+    partial = len(groups[0].file.fraction_groups) > 1
+    if alone and partial:
+        group = groups[0].file.fraction_group
+        write_rtdose(
+            patient.case, total, request.out / "RTDOSE.dcm", plan_uids=uids, comment=comment,
+            summation_type="FRACTION", fraction_group=group,
+        )  # fmt: skip
+    else:
+        write_rtdose(patient.case, total, request.out / "RTDOSE.dcm", plan_uids=uids, comment=comment)
+    if alone:
+        return {groups[0].file.fraction_group: "RTDOSE.dcm"}
+    names = {}
+    for one in groups:
+        number = one.file.fraction_group
+        names[number] = f"RTDOSE_group{number}.dcm"
+        write_rtdose(
+            patient.case, one.dose, request.out / names[number], plan_uids=uids, comment=comment,
+            summation_type="FRACTION", fraction_group=number,
+        )  # fmt: skip
+    return names
 
 
-def _placed(beam: TreatmentBeam, patient_position: str) -> TreatmentBeam:
-    """Return a beam for a patient who lies in a given position."""
-    points = tuple(
-        replace(point, geometry=replace(point.geometry, patient_position=patient_position))
-        for point in beam.control_points
-    )
-    return replace(beam, control_points=points)
+def _results(
+    request: RecalculatePlan,
+    groups: Sequence[GroupDose],
+    total: Volume,
+    curves: Mapping[str, Dvh],
+    files: Mapping[int, str],
+    machines: Mapping[str, Machine],
+    agreement: AgainstPlanned | None,
+    notes: Sequence[Note],
+) -> dict[str, Any]:
+    only = groups[0] if len(groups) == 1 else None
+    first = groups[0].file
+    energies = {str(n): machine.energy_mv for group in groups for n, machine in group.engine.machines.items()}
+    return {
+        "plan": first.plan.label,
+        "machine": " and ".join(machines),
+        "energy_mv": energies,
+        "dose_to": request.dose_to,
+        "fractions": sum(group.file.plan.fractions for group in groups),
+        "mu_per_fraction": None if only is None else only.file.plan.mu,
+        "meterset_unit": first.dosimeter_unit,
+        "maximum_gy": float(total.values.max()),
+        "reference_point": None if only is None else only.reference_point,
+        "fraction_groups": [
+            {
+                "fraction_group": group.file.fraction_group,
+                "fractions": group.file.plan.fractions,
+                "prescription_gy": group.file.plan.prescription_gy or None,
+                "mu_per_fraction": group.file.plan.mu,
+                "beams": {str(beam.number): beam.mu for beam in group.file.plan},
+                "maximum_gy": float(group.dose.values.max()),
+                "reference_point": group.reference_point,
+                "dose_file": files[group.file.fraction_group],
+            }
+            for group in groups
+        ],
+        "grid": {
+            "shape_kji": total.grid.shape,
+            "spacing_mm": total.grid.spacing_mm,
+            "origin_mm": total.grid.origin_mm,
+        },
+        "structures": {
+            name: {
+                "volume_cc": c.volume_cc,
+                "Dmean_gy": c.mean_gy,
+                "Dmin_gy": c.min_gy,
+                "Dmax_gy": c.max_gy,
+                **{f"D{p}%_gy": float(c.dose_at_percent_gy(float(p))) for p in (2, 50, 95, 98)},
+            }
+            for name, c in curves.items()
+        },
+        "planned_dose": None if agreement is None else agreement_results(agreement),
+        "dose_file": "RTDOSE.dcm",
+        "warnings": [note.sentence() for note in notes],
+    }
 
 
 def _check_belongs(plan_file: PlanFile, frame_uid: str, patient_id: str, where: str) -> None:
