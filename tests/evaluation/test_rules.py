@@ -124,6 +124,7 @@ def test_the_four_printed_forms_of_coverage_rules() -> None:
     for result, expected in zip(results, inside, strict=True):
         assert result.achieved_percent == pytest.approx(expected, abs=0.5)
         assert result.verdict == ("pass" if expected >= result.required_percent else "fail")
+        assert result.isodose_gy == pytest.approx(result.isodose_percent * 0.3)
     assert results[0].range_percent == pytest.approx((100.0, 87.5), abs=0.5)
     assert results[2].covering_isodose_percent == pytest.approx(100 * 26.4 / 30, abs=0.3)
     missing = judge_coverage(forms[0], None, 30.0)
@@ -159,6 +160,7 @@ def test_indices__against_concentric_spheres() -> None:
     assert result.r50 == pytest.approx((42 / 20) ** 3, rel=0.01)
     assert result.gradient_index == pytest.approx((42 / 24) ** 3, rel=0.01)
     assert result.gradient_measure_cm == pytest.approx(1.8, abs=0.01)
+    assert result.rtog_coverage == pytest.approx(40 / 36, rel=0.03)
     assert result.rtog_homogeneity == pytest.approx(60 / 36, rel=0.02)
     d2, d50, d98 = (60 - 20 * (p / 100) ** (1 / 3) for p in (2, 50, 98))
     assert result.icru_homogeneity == pytest.approx((d2 - d98) / d50, rel=0.01)

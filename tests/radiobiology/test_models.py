@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, stats
 
 from cantlie.core.errors import CantlieError, StructureError
 from cantlie.radiobiology.linear_quadratic import (
@@ -119,7 +119,12 @@ def test_tumour_control():
     one, two = poisson_tcp([60.0]), poisson_tcp([60.0, 40.0])
     assert two < one
     assert poisson_tcp([40.0, 60.0], [0.0, 1.0]) == pytest.approx(one)
-    assert 0 < poisson_tcp([55.0], alpha_sd_per_gy=0.05) < 1
+
+
+def test_patients_of_different_sensitivity_are_averaged():
+    normal = stats.norm(0.3, 0.05)
+    mean, _ = integrate.quad(lambda alpha: poisson_tcp([55.0], alpha_per_gy=alpha) * normal.pdf(alpha), 0.1, 0.5)
+    assert poisson_tcp([55.0], alpha_sd_per_gy=0.05) == pytest.approx(mean, rel=1e-3)
 
 
 def test_spared_volume():
