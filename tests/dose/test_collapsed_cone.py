@@ -84,7 +84,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     fields = [field((-30, 30), (-30, 30), gantry_deg=25.0)]
     doses = []
     for count in (1, 3):
-        monkeypatch.setattr(superposition, "threads", lambda count=count: count)
+        monkeypatch.setattr("cantlie.core.threads.threads", lambda count=count: count)
         doses.append(collapsed_cone_dose(phantom, fields, POINT).values)
     np.testing.assert_array_equal(*doses)
 

@@ -64,7 +64,7 @@ def test_results_do_not_depend_on_the_number_of_cores(operator, monkeypatch):
     weights, values = generator.random(operator.shape[1]), generator.random(operator.shape[0])
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr("cantlie.dose.influence.threads", lambda cores=cores: cores)
+        monkeypatch.setattr("cantlie.core.threads.threads", lambda cores=cores: cores)
         found.append((operator.forward(weights), operator.adjoint(values)))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])

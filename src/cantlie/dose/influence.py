@@ -10,8 +10,8 @@ collapsed-cone dose of the open beam over the pencil-beam dose of the open beam.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count, pairwise
 from typing import Literal
 
 import numpy as np
@@ -21,17 +21,17 @@ from scipy.special import ndtr
 from cantlie.core.errors import DoseError
 from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
+from cantlie.core.threads import shared_out
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
-from cantlie.dose.collapsed_cone import Accumulator, accumulator
-from cantlie.dose.device import Device
+from cantlie.dose.collapsed_cone import Accumulator, CpuDose, accumulator
+from cantlie.dose.device import Device, chosen
 from cantlie.dose.field import Field
 from cantlie.dose.pencil import SIGMA_MM, pencil_kernel
 from cantlie.dose.phantom import Phantom, on_lattice, phantom
 from cantlie.dose.plane_blurs import PlaneBlurs
 from cantlie.dose.plane_reading import add_read, read_places, rows_read, write
 from cantlie.dose.rays import trace
-from cantlie.dose.superposition import threads
 from cantlie.machine.aperture import FluenceMap
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.geometry import BeamGeometry
@@ -41,7 +41,8 @@ _FINE_MM = 2.5
 _COARSE_MM = 12.5
 _FINE_MARGIN_MM = 15.0
 _FAR_MM = 200.0
-_SHARES = 4
+_MOST_SHARES = 32
+_SHARE_VOXELS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,12 +114,16 @@ class _BeamOperator:
     def nbytes(self) -> int:
         return self.blurs.nbytes + self.base.nbytes + self.part.nbytes + self.factor.nbytes
 
-    def add_dose(self, weights: NDArray[np.float32], dose: NDArray[np.float32]) -> None:
-        planes = self.blurs.forward(self.row, self.column, weights)
-        add_read(planes, self.base, self.part, self.factor, dose)
+    def planes(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the dose at the nodes of all planes."""
+        return self.blurs.forward(self.row, self.column, weights)
+
+    def add_read(self, planes: NDArray[np.float32], dose: NDArray[np.float32], voxels: slice) -> None:
+        """Add what some voxels read on the planes."""
+        add_read(planes, self.base[voxels], self.part[voxels], self.factor[voxels], dose[voxels])
 
     def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the transpose of `add_dose`."""
+        """Return the transpose: what values per voxel are worth for each beamlet."""
         planes = np.zeros(self.blurs.plane_shape, dtype=np.float32)
         write(planes, self.base, self.part, self.factor, values)
         return self.blurs.adjoint(self.row, self.column, planes)
@@ -159,27 +164,25 @@ class Influence:
         if weights.shape != (self.shape[1],):
             raise DoseError(f"{weights.size} beamlet weights for {self.shape[1]} beamlets")
 
-        # Always the same shares of the beams, whatever the number of cores: the same sums.
-        def share(first: int) -> NDArray[np.float32]:
-            dose = np.zeros(self.voxels.size, dtype=np.float32)
-            for n in range(first, len(self.beams), _SHARES):
-                self.beams[n].add_dose(weights[self.offsets[n] : self.offsets[n + 1]], dose)
-            return dose
+        spans = [slice(a, b) for a, b in pairwise(self.offsets.tolist())]
+        planes = shared_out(lambda one: one[0].planes(weights[one[1]]), zip(self.beams, spans, strict=True))
+        dose = np.zeros(self.voxels.size, dtype=np.float32)
+        shares = min(max(self.voxels.size // _SHARE_VOXELS, 1), _MOST_SHARES)
 
-        with ThreadPoolExecutor(threads()) as pool:
-            parts = list(pool.map(share, range(min(_SHARES, len(self.beams)))))
-        for part in parts[1:]:
-            parts[0] += part
-        return parts[0]
+        def read(voxels: slice) -> None:
+            for beam, on_planes in zip(self.beams, planes, strict=True):
+                beam.add_read(on_planes, dose, voxels)
+
+        edges = np.linspace(0, self.voxels.size, shares + 1).astype(int).tolist()
+        shared_out(read, [slice(a, b) for a, b in pairwise(edges)])
+        return dose
 
     def adjoint(self, gradient: ArrayLike) -> NDArray[np.float32]:
         """Return the transpose applied to values per voxel, shape (n_voxels,): one value per beamlet."""
         values = np.asarray(gradient, dtype=np.float32)
         if values.shape != (self.shape[0],):
             raise DoseError(f"{values.size} voxel values for {self.shape[0]} voxels")
-
-        with ThreadPoolExecutor(threads()) as pool:
-            return np.concatenate(list(pool.map(lambda beam: beam.gather(values), self.beams)))
+        return np.concatenate(shared_out(lambda beam: beam.gather(values), self.beams))
 
     def volume(self, dose_gy: ArrayLike) -> Volume:
         """Return a dose per voxel as a volume, zero in voxels that are not in the operator."""
@@ -233,11 +236,23 @@ def influence_matrix(
     else:
         rows = np.asarray(voxels, dtype=np.int64).ravel()
     patient = phantom(density, model, grid)
-    dose = accumulator(patient, model, device)
-    operators = []
-    for number, beam in enumerate(beamlets):
-        progress(number / max(len(beamlets), 1), f"influence of beam {number + 1} of {len(beamlets)}")
-        operators.append(_beam_operator(patient, dose, beam, model, grid, rows, medium))
+    pencil_kernel(model), fluence_per_mu(model)  # once, before all beams ask for them at the same time
+    done = count(1)
+
+    def corrected(operator: _BeamOperator, beam: Beamlets, dose: Accumulator) -> _BeamOperator:
+        factor = _factor(operator, beam, patient, dose, grid, rows, medium)
+        progress(next(done) / len(beamlets), f"influence of {len(beamlets)} beams")
+        return replace(operator, factor=factor)
+
+    def on_cpu(beam: Beamlets) -> _BeamOperator:
+        return corrected(_beam_operator(patient, beam, model, grid, rows), beam, CpuDose(patient, model))
+
+    if chosen(device) == "cpu":
+        operators = shared_out(on_cpu, beamlets)
+    else:  # one GPU computes one beam after another, on the patient that it holds
+        bare = shared_out(lambda beam: _beam_operator(patient, beam, model, grid, rows), beamlets)
+        dose = accumulator(patient, model, device)
+        operators = [corrected(operator, beam, dose) for operator, beam in zip(bare, beamlets, strict=True)]
     progress(1.0, "influence")
     offsets = np.concatenate([[0], np.cumsum([beam.count for beam in beamlets])]).astype(np.int64)
     return Influence(grid, rows, offsets, tuple(operators))
@@ -252,14 +267,9 @@ def _nodes(low_mm: float, high_mm: float) -> NDArray[np.float64]:
 
 
 def _beam_operator(
-    patient: Phantom,
-    dose: Accumulator,
-    beam: Beamlets,
-    model: BeamModel,
-    grid: Grid,
-    rows: NDArray[np.int64],
-    medium: Literal["medium", "water"],
+    patient: Phantom, beam: Beamlets, model: BeamModel, grid: Grid, rows: NDArray[np.int64]
 ) -> _BeamOperator:
+    """Return the operator of a beam as pencil beams have it: without the factor of each voxel."""
     geometry = beam.geometry
     x_beamlets, y_beamlets, column, row = beam.lattice()
     half = 0.5 * beam.width_mm
@@ -293,19 +303,28 @@ def _beam_operator(
     )
     blurs = PlaneBlurs.of(blur_x, blur_y, rows_read(index, planes.size))
     base = np.ravel_multi_index(tuple(index.T), blurs.plane_shape).astype(np.int32)
-    operator = _BeamOperator(column, row, blurs, base, part, np.ones(rows.size, dtype=np.float32))
+    return _BeamOperator(column, row, blurs, base, part, np.ones(rows.size, dtype=np.float32))
 
-    # The open beam by both algorithms; far from the beam their ratio fades to one.
+
+def _factor(
+    operator: _BeamOperator,
+    beam: Beamlets,
+    patient: Phantom,
+    dose: Accumulator,
+    grid: Grid,
+    rows: NDArray[np.int64],
+    medium: Literal["medium", "water"],
+) -> NDArray[np.float32]:
+    """Return the open beam's collapsed cone over its pencil beams; far from the beam their ratio fades to one."""
     narrow = np.zeros(rows.size, dtype=np.float32)
-    operator.add_dose(np.ones(beam.count, dtype=np.float32), narrow)
-    dose.add([Field(geometry, beam.fluence(np.ones(beam.count)))])
+    operator.add_read(operator.planes(np.ones(beam.count, dtype=np.float32)), narrow, slice(None))
+    dose.add([Field(beam.geometry, beam.fluence(np.ones(beam.count)))])
     open_beam = dose.total()
     if medium == "medium":
         open_beam *= patient.ratio
     exact = on_lattice(open_beam, patient.grid, grid).ravel()[rows]
     floor = np.float32(0.02) * narrow.max(initial=np.float32(1e-20))
-    factor = np.clip((exact + floor) / (narrow + floor), 0.0, 5.0)
-    return replace(operator, factor=factor.astype(np.float32))
+    return np.clip((exact + floor) / (narrow + floor), 0.0, 5.0).astype(np.float32)
 
 
 def _blurs(
@@ -335,8 +354,10 @@ def _blurs(
     sigma = np.sqrt(np.square(widths) + focal**2)[:, :, None, None]
 
     def shares(nodes: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-        distance = centres[None, :] - nodes[:, None]
-        return np.asarray(ndtr((distance + half_mm) / sigma) - ndtr((distance - half_mm) / sigma))
+        edges = np.append(
+            centres - half_mm, centres[-1] + half_mm
+        )  # of one lattice: each closes one and opens the next
+        return np.diff(ndtr((edges[None, :] - nodes[:, None]) / sigma), axis=-1)
 
     blur_x = shares(nodes_x, x_beamlets) * amount[:, :, None, None]
     if model.off_axis_fluence:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cantlie.core.grid import Grid
+from cantlie.core.threads import shared_out
 from cantlie.dose.attenuation import terma
 from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.directions import mean_frame
@@ -33,12 +33,7 @@ _ELECTRON_SPACING_MM = 1.25
 _MOST_ELECTRON_VOXELS = 700_000
 _MOST_NEAR_VOXELS = 250_000
 _OPEN_SHARE = 0.01
-
-
-def threads() -> int:
-    """Return how many threads the dose engine uses."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, allowed))
+_SLABS = 32
 
 
 def unit_dose(
@@ -123,13 +118,10 @@ class _Beam:
         arguments = shape.arguments(
             frame, shape.integral, shape.reach_mm, self.depth_mm, shape.table, shape.softening
         )  # fmt: skip
-        edges = np.linspace(0, grid.shape[0], 4 * threads() + 1).astype(int)
-
-        def slab(first: int, last: int) -> None:
-            release(first, last, density, *arguments, to.near, to.far, to.surface, to.active)
-
-        with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(slab, edges[:-1].tolist(), edges[1:].tolist()))
+        edges = np.linspace(0, grid.shape[0], _SLABS + 1).astype(int).tolist()
+        shared_out(
+            lambda slab: release(*slab, density, *arguments, to.near, to.far, to.surface, to.active), pairwise(edges)
+        )
 
 
 def electron_factor(voxels: int, spacing_mm: tuple[float, float, float]) -> int:
@@ -163,7 +155,7 @@ def _add_electrons(
             beam.add_released(density, grid, fine)
         near, far, active = fine.near, fine.far, fine.active
     corner = np.asarray(grid.origin_mm) - source_mm
-    dose = sweep(primary, axes, corner, density, near, far, grid.spacing_mm, active, threads())
+    dose = sweep(primary, axes, corner, density, near, far, grid.spacing_mm, active)
     dose /= density
     if factor > 1:
         nk, nj, ni = (n // factor for n in dose.shape)
@@ -218,7 +210,7 @@ def _add_scatter(
     spacing = times(spacing, factors)
     corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
     _, first_scatter = cones(model)
-    dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None, threads())
+    dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None)
     dose /= density
     further_factors, further_density, (scattered, hard) = _coarse(
         density, (dose, coarse_far), spacing, FURTHER_SPACING_MM
@@ -230,9 +222,7 @@ def _add_scatter(
         )  # fmt: skip
     spacing = times(spacing, further_factors)
     corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
-    correction = sweep(
-        further_hardening(model), beam_axes, corner, further_density, hard, hard, spacing, None, threads()
-    )
+    correction = sweep(further_hardening(model), beam_axes, corner, further_density, hard, hard, spacing, None)
     scattered += correction / further_density
     further = _further_scatter(further_cones(model), further_density, scattered, beam_axes, spacing)
     add_refined(further, further_factors, dose)
@@ -270,11 +260,11 @@ def _correct_near_beam(
     _, density, (near, far) = _coarse(
         patient.density[whole], (released.near[whole], released.far[whole]), spacing, NEAR_SPACING_MM
     )
-    beside = np.ones((2 * NEAR_BLOCKS + 1,) * 3, dtype=np.bool_)
-    reached = ndimage.binary_dilation(near + far > least, beside)
+    released_here = (near + far > least).astype(np.uint8)
+    reached = ndimage.maximum_filter(released_here, 2 * NEAR_BLOCKS + 1, mode="nearest") > 0
     spacing = times(spacing, factors)
     corner = grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
-    dose = sweep(first_scatter, beam_axes, corner, density, near, far, spacing, reached, threads())
+    dose = sweep(first_scatter, beam_axes, corner, density, near, far, spacing, reached)
     dose /= density
     at = tuple(run.start // f for run, f in zip(whole, factors, strict=True))
     subtract_refined(coarse, tuple(c / f for c, f in zip(coarse_factors, factors, strict=True)), at, dose)
@@ -338,7 +328,7 @@ def _further_scatter(
     before = 0.0
     for step in range(FURTHER_STEPS + 1):
         set_of_cones = kinds[min(step, len(kinds) - 1)]
-        released = sweep(set_of_cones, beam_axes, corner, density, released, nothing, spacing_mm, None, threads())
+        released = sweep(set_of_cones, beam_axes, corner, density, released, nothing, spacing_mm, None)
         energy = float(released.sum(dtype=np.float64))
         ratio = energy / before if before > 0 else 0.0
         before = energy

@@ -16,7 +16,6 @@ What happens in one voxel (:func:`cross`) is compiled for the CPU and, by :mod:`
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +23,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.core.threads import shared_out
 from cantlie.dose.kernel import Cones
 
 GROUPS = 4
-"""Directions are shared out to this many sums, always the same, so that results do not depend on the threads."""
+"""Directions of each dominant axis are shared out to this many sums, always the same, so that results do not depend on
+the threads."""
 
 ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
 """Order of the axes, dominant axis first, for each dominant axis of [k, j, i]."""
@@ -66,52 +67,61 @@ def cross(  # type: ignore[no-untyped-def]
     return new_one, new_two, per_length * (one - new_one + two - new_two) + (both_near * near + both_far * far) * rho
 
 
+_LANES = 8
+"""Voxels crossed together: rows are taken in whole numbers of these, and what is too much is left as it was."""
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _sweep_direction(  # type: ignore[no-untyped-def]
-    density, near, far, deposit, row_first, row_last, state_one, state_two, reverse, origins_p, origins_q, constants,
+def _sweep_directions(  # type: ignore[no-untyped-def]
+    members, density, near, far, deposit, row_first, row_last, state_one, state_two, reverse, origins, constants,
 ):  # fmt: skip
-    """Carry one direction through the arrays [n, p, q]; see the module's text and :class:`Lines`."""
+    """Carry some directions through the arrays [n, p, q]; see the module's text and :class:`Lines`."""
     planes, rows, _ = density.shape
-    state_one[:] = _F(0.0)
-    state_two[:] = _F(0.0)
-    (
-        steps_one, steps_two, one_near, one_far, two_near, two_far, both_near, both_far, per_length
-    ) = (
-        _F(constants[0]), _F(constants[1]), _F(constants[2]), _F(constants[3]), _F(constants[4]), _F(constants[5]),
-        _F(constants[6]), _F(constants[7]), _F(constants[8]),
-    )  # fmt: skip
-    across = constants[9:13]
-    axial = constants[13:17]
     margin = (planes + 4) // 2
-    for step in range(planes):
-        n = planes - 1 - step if reverse else step
-        origin_p = margin + origins_p[step]
-        origin_q = margin + origins_q[step]
-        for p in range(rows):
-            first = row_first[n, p]
-            last = row_last[n, p]
-            if last <= first:
-                continue
-            rho = density[n, p, first:last]
-            s_near = near[n, p, first:last]
-            s_far = far[n, p, first:last]
-            out = deposit[n, p, first:last]
-            one = state_one[p + origin_p, first + origin_q : last + origin_q]
-            two = state_two[p + origin_p, first + origin_q : last + origin_q]
-            # Both are linear in position: the distance off the axis along the cone's azimuth, and that from the source.
-            off = _F(across[0] + across[1] * n + across[2] * p + across[3] * first)
-            deep = _F(axial[0] + axial[1] * n + axial[2] * p + axial[3] * first)
-            per_q = _F(across[3])
-            deep_per_q = _F(axial[3])
-            for q in range(last - first):
-                turned = max(_F(1.0) + (off + per_q * _F(q)) / (deep + deep_per_q * _F(q)), _F(0.0))
-                new_one, new_two, deposited = cross(
-                    rho[q], s_near[q] * turned, s_far[q] * turned, one[q], two[q], steps_one, steps_two, one_near,
-                    one_far, two_near, two_far, both_near, both_far, per_length,
-                )  # fmt: skip
-                one[q] = new_one
-                two[q] = new_two
-                out[q] += deposited
+    for m in members:
+        state_one[:] = _F(0.0)
+        state_two[:] = _F(0.0)
+        (
+            steps_one, steps_two, one_near, one_far, two_near, two_far, both_near, both_far, per_length
+        ) = (
+            _F(constants[m, 0]), _F(constants[m, 1]), _F(constants[m, 2]), _F(constants[m, 3]), _F(constants[m, 4]),
+            _F(constants[m, 5]), _F(constants[m, 6]), _F(constants[m, 7]), _F(constants[m, 8]),
+        )  # fmt: skip
+        across = constants[m, 9:13]
+        axial = constants[m, 13:17]
+        per_q, deep_per_q = _F(across[3]), _F(axial[3])
+        for step in range(planes):
+            n = planes - 1 - step if reverse[m] else step
+            origin_p = margin + origins[m, 0, step]
+            origin_q = margin + origins[m, 1, step]
+            for p in range(rows):
+                first = row_first[n, p]
+                count = row_last[n, p] - first
+                if count <= 0:
+                    continue
+                whole = (count + _LANES - 1) // _LANES * _LANES
+                end = first + whole
+                rho = density[n, p, first:end]
+                s_near = near[n, p, first:end]
+                s_far = far[n, p, first:end]
+                out = deposit[n, p, first:end]
+                one = state_one[p + origin_p, first + origin_q : end + origin_q]
+                two = state_two[p + origin_p, first + origin_q : end + origin_q]
+                # Both are linear in position: the distance off the axis along the cone's azimuth, and that from the
+                # source.
+                off = _F(across[0] + across[1] * n + across[2] * p + across[3] * first)
+                deep = _F(axial[0] + axial[1] * n + axial[2] * p + axial[3] * first)
+                for q in range(whole):
+                    turned = max(_F(1.0) + (off + per_q * _F(q)) / (deep + deep_per_q * _F(q)), _F(0.0))
+                    old_one, old_two = one[q], two[q]
+                    new_one, new_two, deposited = cross(
+                        rho[q], s_near[q] * turned, s_far[q] * turned, old_one, old_two, steps_one, steps_two, one_near,
+                        one_far, two_near, two_far, both_near, both_far, per_length,
+                    )  # fmt: skip
+                    inside = q < count
+                    one[q] = new_one if inside else old_one
+                    two[q] = new_two if inside else old_two
+                    out[q] += deposited if inside else _F(0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +188,8 @@ def lines(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layout:
-    """The arrays of a grid with one axis first, and the voxels of each row that need dose."""
+    """The arrays of a grid with one axis first, rows with room to be crossed in whole lanes, and the voxels of each
+    row that need dose."""
 
     density: NDArray[np.float32]
     near: NDArray[np.float32]
@@ -190,17 +201,29 @@ class _Layout:
 def _layout(
     order: tuple[int, int, int], arrays: tuple[NDArray[np.float32], ...], active: NDArray[np.bool_] | None
 ) -> _Layout:
-    density, near, far = (np.ascontiguousarray(array.transpose(order)) for array in arrays)
-    rows, length = density.shape[:2], density.shape[2]
-    if active is None:
-        first = np.zeros(rows, dtype=np.int32)
-        last = np.full(rows, length, dtype=np.int32)
-    else:
-        turned = active.transpose(order)
-        some = turned.any(axis=2)
-        first = np.where(some, turned.argmax(axis=2), 0).astype(np.int32)
-        last = np.where(some, length - turned[:, :, ::-1].argmax(axis=2), 0).astype(np.int32)
-    return _Layout(density, near, far, first, last)
+    planes, rows, length = (arrays[0].shape[axis] for axis in order)
+    turned = np.zeros((3, planes, rows, length + _LANES), dtype=np.float32)
+    for place, array in zip(turned, arrays, strict=True):
+        place[:, :, :length] = array.transpose(order)
+    first = np.zeros((planes, rows), dtype=np.int32)
+    last = np.full((planes, rows), length, dtype=np.int32)
+    if active is not None:
+        _runs(active.transpose(order), first, last)
+    return _Layout(turned[0], turned[1], turned[2], first, last)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _runs(active, first, last):  # type: ignore[no-untyped-def]
+    """Find the first voxel of each row that is active, and the last + 1; an empty run where there is none."""
+    planes, rows, length = active.shape
+    for n in range(planes):
+        for p in range(rows):
+            low, high = 0, length
+            while low < high and not active[n, p, low]:
+                low += 1
+            while high > low and not active[n, p, high - 1]:
+                high -= 1
+            first[n, p], last[n, p] = low, high
 
 
 def sweep(
@@ -212,7 +235,6 @@ def sweep(
     far: NDArray[np.float32],
     spacing_mm: tuple[float, float, float],
     active: NDArray[np.bool_] | None = None,
-    threads: int = 2,
 ) -> NDArray[np.float32]:
     """Return the energy deposited in each voxel per volume by all cones.
 
@@ -232,8 +254,6 @@ def sweep(
         Voxel size (dx, dy, dz).
     active
         Voxels that need dose; energy is carried through the smallest run of each row that holds them. All if None.
-    threads
-        How many threads share the work; the result does not depend on it.
 
     Returns
     -------
@@ -241,17 +261,16 @@ def sweep(
         Energy per volume (the unit of ``near`` times g/cm³), shape (nk, nj, ni).
     """
     way = lines(cones, beam_axes, first_voxel_mm, spacing_mm, density.shape)
+    members = [np.flatnonzero(way.axis == axis) for axis in range(3)]
+    axes = [axis for axis in range(3) if members[axis].size]
+    layouts = dict(
+        zip(axes, shared_out(lambda axis: _layout(ORDERS[axis], (density, near, far), active), axes), strict=True)
+    )
+    groups = [(axis, members[axis][start::GROUPS]) for axis in axes for start in range(min(GROUPS, members[axis].size))]
+    parts = shared_out(lambda group: _run(way, group[1], layouts[group[0]]), groups)
     total = np.zeros(density.shape, dtype=np.float32)
-    for axis, order in enumerate(ORDERS):
-        members = np.flatnonzero(way.axis == axis)
-        if members.size == 0:
-            continue
-        layout = _layout(order, (density, near, far), active)
-        groups = (members[start::GROUPS] for start in range(min(GROUPS, members.size)))
-        inverse = np.argsort(order)
-        with ThreadPoolExecutor(threads) as pool:
-            for part in pool.map(lambda group, held=layout: _run(way, group, held), groups):
-                total += part.transpose(inverse)
+    for (axis, _), part in zip(groups, parts, strict=True):
+        total += part[:, :, : density.shape[ORDERS[axis][2]]].transpose(np.argsort(ORDERS[axis]))
     return total
 
 
@@ -262,9 +281,8 @@ def _run(way: Lines, members: NDArray[np.intp], layout: _Layout) -> NDArray[np.f
     shape = (rows + planes + 4, columns + planes + 4)
     state_one = np.zeros(shape, dtype=np.float32)
     state_two = np.zeros(shape, dtype=np.float32)
-    for m in members:
-        _sweep_direction(
-            layout.density, layout.near, layout.far, deposit, layout.row_first, layout.row_last, state_one, state_two,
-            bool(way.reverse[m]), way.origins[m, 0], way.origins[m, 1], way.constants[m],
-        )  # fmt: skip
+    _sweep_directions(
+        members, layout.density, layout.near, layout.far, deposit, layout.row_first, layout.row_last, state_one,
+        state_two, way.reverse, way.origins, way.constants,
+    )  # fmt: skip
     return deposit

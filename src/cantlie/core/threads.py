@@ -1,0 +1,108 @@
+"""Threads: work shared out to the cores of this machine, by compiled functions that let go of Python's lock.
+
+All work of a process goes through one set of helpers. Whoever shares out work takes part in it, and while it waits for
+what helpers have begun it helps others; so work within work (the beams of a plan, the directions of a beam) keeps all
+cores busy, and never more, and nobody waits for a helper that waits itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
+
+_MOST = 32
+_PATIENCE_S = 5e-4
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def threads() -> int:
+    """Return how many threads share the work: the cores that this process may use, or fewer by OMP_NUM_THREADS."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(allowed, _MOST, int(wished) if wished.isdecimal() else _MOST))
+
+
+def shared_out(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Return the results of a function for some items, in their order, with all cores at work.
+
+    Every item is computed as if alone, so that results do not depend on the number of threads. The first error that
+    occurs is raised, once nothing runs any more.
+    """
+    todo = list(items)
+    helpers = min(threads(), len(todo)) - 1
+    if helpers < 1:
+        return [work(item) for item in todo]
+    results: list[_Result | None] = [None] * len(todo)
+    errors: list[BaseException] = []
+    following = itertools.count()
+
+    def take() -> None:
+        while not errors and (place := next(following)) < len(todo):
+            try:
+                results[place] = work(todo[place])
+            except BaseException as error:
+                errors.append(error)
+
+    begun = [_helpers.ask(take) for _ in range(helpers)]
+    take()
+    for future in begun:
+        if not future.cancel():  # what has not begun has nothing left to do
+            _helpers.help_until(future)
+    if errors:
+        raise errors[0]
+    return cast(list[_Result], results)
+
+
+class _Helpers:
+    """Threads that wait for something to do, started when first asked."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without any: threads do not live on in a process that was forked."""
+        self._tasks: SimpleQueue[tuple[Future[None], Callable[[], Any]]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+
+    def ask(self, work: Callable[[], None]) -> Future[None]:
+        """Let some helper run a function that raises nothing, with the context of the one who asks."""
+        future: Future[None] = Future()
+        context = copy_context()
+        self._tasks.put((future, lambda: context.run(work)))
+        with self._lock:
+            if self._started < threads() - 1:
+                self._started += 1
+                threading.Thread(target=self._serve, name=f"cantlie-{self._started}", daemon=True).start()
+        return future
+
+    def help_until(self, future: Future[None]) -> None:
+        """Do what others have asked for until a function has run."""
+        while not future.done():
+            try:
+                self._run(*self._tasks.get_nowait())
+            except Empty:
+                wait([future], _PATIENCE_S)
+
+    def _serve(self) -> None:
+        tasks = self._tasks
+        while True:
+            self._run(*tasks.get())
+
+    @staticmethod
+    def _run(future: Future[None], work: Callable[[], Any]) -> None:
+        if future.set_running_or_notify_cancel():
+            work()
+            future.set_result(None)
+
+
+_helpers = _Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.forget)
