@@ -1,5 +1,6 @@
 """Plans made elsewhere: each with its fractions, summed as physical dose and EQD2, judged and reported."""
 
+import copy
 import csv
 import json
 
@@ -10,6 +11,7 @@ from pydicom import dcmread
 from cantlie.cli.main import run
 from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.dicom.plan_file import read_plan_groups
 from cantlie.dicom.rtdose import DoseFile, read_dose_file, write_rtdose
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.rtstruct import write_rtstruct
@@ -187,3 +189,48 @@ def test_plans_of_one_label_keep_their_own_beams(case, tmp_path):
     assert [row["plan"] for row in results["plans_summed"]] == ["IMRT", "IMRT (2)"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert ">first<" in page and ">second<" in page
+
+
+def dose_file(dose_gy: float, kind: str, uid: str, groups=(), beams=()) -> DoseFile:
+    values = (dose_gy * MASKS["PTV1"]).astype(np.float32)
+    name = f"2.25.{kind}.{groups}.{beams}"
+    return DoseFile(Volume(GRID, values), kind, "PHYSICAL", (uid,), name, "2.25.3", "", groups, beams)
+
+
+def test_doses_of_fraction_groups_count_with_the_fractions_of_their_group(case):
+    folder, _ = case
+    data = dcmread(folder / "RP_PTV1.dcm")
+    boost = copy.deepcopy(data.FractionGroupSequence[0])
+    boost.FractionGroupNumber, boost.NumberOfFractionsPlanned = 2, 3
+    data.FractionGroupSequence.append(boost)
+    data.save_as(folder / "RP_PTV1.dcm")
+    plans = read_plan_groups(folder / "RP_PTV1.dcm")
+    uid, regions = plans[0].plan.sop_instance_uid, Regions(GRID, MASKS)
+    parts = [dose_file(30.0, "FRACTION", uid, (1,)), dose_file(9.0, "FRACTION", uid, (2,))]
+    whole = dose_file(39.0, "PLAN", uid)
+    summed = summed_plans([*parts, whole], plans, ALTERNATING, regions)  # whole and in parts: counted once
+    assert [(plan.fractions, plan.fractions_from) for plan in summed.plans] == [(15, "RTPLAN"), (3, "RTPLAN")]
+    assert float(summed.physical.values.max()) == pytest.approx(39.0)
+    assert summed.eqd2(10.0).values.max() == pytest.approx(
+        float(eqd2_gy(2.0, 15, 10.0) + eqd2_gy(3.0, 3, 10.0)), rel=1e-5
+    )
+    only = summed_plans([whole], plans, ALTERNATING, regions)
+    assert float(only.physical.values.max()) == pytest.approx(39.0) and not only.has_fractions
+    assert any("RTDOSE_group1.dcm" in note.message for note in only.notes)
+
+
+def test_a_plan_dose_beside_those_of_its_beams_counts_once(case):
+    regions = Regions(GRID, MASKS)
+    files = [dose_file(30.0, "PLAN", "2.25.9"), *(dose_file(15.0, "BEAM", "2.25.9", (1,), (n,)) for n in (1, 2))]
+    summed = summed_plans(files, (), ALTERNATING, regions)
+    assert float(summed.physical.values.max()) == pytest.approx(30.0)
+
+
+def test_a_fraction_dose_that_is_only_of_one_fraction_is_found_out_by_the_prescription(case):
+    folder, _ = case
+    plans = read_plan_groups(folder / "RP_PTV1.dcm")  # 30 Gy in 15
+    uid, regions = plans[0].plan.sop_instance_uid, Regions(GRID, MASKS)
+    for given_gy in (31.0, 31.0 / 15):
+        summed = summed_plans([dose_file(given_gy, "FRACTION", uid, (1,))], plans, ALTERNATING, regions)
+        assert float(summed.physical.values.max()) == pytest.approx(31.0, rel=1e-5)
+        assert any("taken as that of one fraction" in note.message for note in summed.notes) == (given_gy < 30)

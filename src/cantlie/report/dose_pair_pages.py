@@ -65,6 +65,8 @@ class DosePairView:
     ----------
     names
         File of the reference and of the evaluated dose.
+    labels
+        What pictures and curves call them.
     background
         CT in HU, or an empty picture where none was given.
     """
@@ -86,6 +88,7 @@ class DosePairView:
     notes: Sequence[Note] = ()
     provenance: Sequence[tuple[str, object]] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    labels: tuple[str, str] = (REFERENCE, EVALUATED)
 
 
 def dose_pair_document(pair: DosePairView) -> Document:
@@ -178,9 +181,9 @@ def difference_blocks(pair: DosePairView) -> list[Block]:
     shown = Volume(found.difference.grid, np.nan_to_num(found.difference.values))
     lines = [s for s in pair.outlines if s.role == "target"]
     panels = [
-        Panel("Reference", pair.reference, lines),
-        Panel("Evaluated", pair.evaluated, lines),
-        Panel("Evaluated − reference", shown, lines, signed=True),
+        Panel(pair.labels[0].capitalize(), pair.reference, lines),
+        Panel(pair.labels[1].capitalize(), pair.evaluated, lines),
+        Panel(f"{pair.labels[1].capitalize()} − {pair.labels[0]}", shown, lines, signed=True),
     ]
     organs = [s for s in pair.outlines if s.role in ("organ", "gtv")]
     return [
@@ -196,7 +199,7 @@ def difference_blocks(pair: DosePairView) -> list[Block]:
         ),
         Figure(
             slices_figure(pair.background, panels, organs, pair.view, window_hu=WINDOW),
-            caption="Both doses and their difference on the same slices; the evaluated dose is interpolated.",
+            caption=f"Both doses and their difference on the same slices; the {pair.labels[1]} dose is interpolated.",
             alt="Reference dose, evaluated dose and their difference on an axial and a coronal slice",
             name="difference",
         ),
@@ -218,22 +221,23 @@ def structure_blocks(pair: DosePairView) -> list[Block]:
             cells.append(Cell(passed, tone=tone))
         rows.append(cells)
     columns = [Column("Structure"), Column("Volume", "cc", digits=1)]
+    short = ["ref." if name == REFERENCE else "eval." if name == EVALUATED else name for name in pair.labels]
     for label in ("Dmean", "D2%", "D98%"):
-        columns += [Column(f"{label} ref.", "Gy", digits=2), Column("eval.", "Gy", digits=2)]
+        columns += [Column(f"{label} {short[0]}", "Gy", digits=2), Column(short[1], "Gy", digits=2)]
     columns += [Column("Δ mean", "Gy", digits=2), Column("Δ SD", "Gy", digits=2)]
     if pair.gamma is not None:
         columns.append(Column("γ ≤ 1", "%", digits=1))
     note = "Δ and γ count voxels of the reference grid above the threshold; a dash: none of them lies in the structure."
     blocks: list[Block] = [Table(columns, rows, caption="Structures in both doses", note=note, compact=True)]
     panels = [
-        (row.name, {REFERENCE: BandedDvh(row.reference), EVALUATED: BandedDvh(row.evaluated)})
+        (row.name, {pair.labels[0]: BandedDvh(row.reference), pair.labels[1]: BandedDvh(row.evaluated)})
         for row in pair.structures
         if row.name != "BODY"
     ]
     if panels:
         blocks.append(
             Figure(
-                overlay_figure(panels[:_MOST_CURVES], (REFERENCE, EVALUATED), "Dose [Gy]"),
+                overlay_figure(panels[:_MOST_CURVES], pair.labels, "Dose [Gy]"),
                 caption="Dose-volume histograms of both doses.",
                 alt="Dose-volume histograms of both doses, one diagram for each structure",
                 name="dvh",

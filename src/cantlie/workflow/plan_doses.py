@@ -287,6 +287,8 @@ def _of_all_fractions(
     if not prescribed_gy and target:
         prescribed_gy = protocol.prescription(target).total_gy
     if file.summation_type == "FRACTION":
+        if len(groups) == 1 and len(groups[0].fraction_groups) > 1:
+            return dose  # of a boost there is no telling
         most_gy = float(dose.values.max())
         reached = most_gy >= _REACHED * prescribed_gy
         if reached or not _REACHED * prescribed_gy <= count * most_gy <= _BEYOND * prescribed_gy:

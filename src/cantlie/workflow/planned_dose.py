@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,7 @@ def against_planned(
     except DoseError as error:
         notes.append(Note(f"the planned dose was not compared: {error.what}", planned.name))
         return None
+    pair = replace(pair, labels=("planned", "recalculated"))
     assert pair.gamma is not None
     notes += pair.notes
     if pair.gamma.pass_percent < USUAL.pass_percent:
