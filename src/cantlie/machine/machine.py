@@ -15,10 +15,10 @@ import numpy as np
 from cantlie.core.errors import MachineError
 from cantlie.core.files import read_text
 from cantlie.core.provenance import sha256_of_bytes
+from cantlie.core.toml_lines import KeyPath, line_numbers, line_of
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.cobalt import HALF_LIFE_DAYS, CobaltSource
 from cantlie.machine.mlc import JawPair, Mlc
-from cantlie.protocol.lines import KeyPath, line_numbers, line_of
 
 SAME_ENERGY_MV = 0.1
 """Nominal energies nearer than this are the same."""

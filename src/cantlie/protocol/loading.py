@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cantlie.core.errors import ProtocolError
 from cantlie.core.provenance import sha256_of_bytes
-from cantlie.protocol.lines import KeyPath, line_numbers, line_of
+from cantlie.core.toml_lines import KeyPath, line_numbers, line_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError

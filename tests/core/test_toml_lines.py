@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cantlie.protocol.lines import line_numbers, line_of
+from cantlie.core.toml_lines import line_numbers, line_of
 from cantlie.protocol.loading import list_protocols, protocol_text
 
 TEXT = '''# [not.a.table]
