@@ -32,8 +32,6 @@ CASES = {
     "tg119": {"target": "OuterTarget", "prescription_gy": 2.0, "bar": 0.3625},
     "liver_semi": {"target": "PTV_SEMI", "prescription_gy": 2.0, "bar": 2.5007},
 }
-FEWER = 3.0
-"""How many times fewer CPU seconds than the peer's optimisation Cantlie may take."""
 
 RAYS = """
 import sys, json, numpy as np

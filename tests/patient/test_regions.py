@@ -28,7 +28,7 @@ REGIONS = Regions(
 
 def test_volume_of_recipes():
     assert REGIONS.volume_cc("Liver") == pytest.approx(2.5)
-    gtv = REGIONS.union(*REGIONS.names_starting("gtv"))
+    gtv = REGIONS.union("GTV_1", "GTV_2")
     np.testing.assert_allclose(gtv, row(0.3, 0.6, 0, 0))
     remaining = REGIONS.with_region("GTV", gtv).minus("Liver", "GTV")
     np.testing.assert_allclose(remaining, row(0.7, 0.4, 0.5, 0))

@@ -109,10 +109,3 @@ class BeamGeometry:
         axial = self.sad_mm - relative[..., 2]
         scale = self.sad_mm / axial
         return relative[..., 0] * scale, relative[..., 1] * scale, axial
-
-    def point_at_isocentre_plane(self, x_mm: ArrayLike, y_mm: ArrayLike) -> NDArray[np.float64]:
-        """Return LPS points, shape (..., 3), of positions in the isocentre plane of the beam-limiting-device frame."""
-        x, y = np.broadcast_arrays(np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64))
-        axes = self.axes
-        point: NDArray[np.float64] = np.asarray(self.isocentre_mm) + x[..., None] * axes[0] + y[..., None] * axes[1]
-        return point

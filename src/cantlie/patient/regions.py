@@ -124,7 +124,3 @@ class Regions:
     def minus(self, name: str, *others: str) -> Fractions:
         """Return a region without others (Liver-GTV)."""
         return minus(self[name], *(self[other] for other in others))
-
-    def names_starting(self, prefix: str) -> tuple[str, ...]:
-        """Return the names that start with a prefix, in order (``GTV`` gives every GTV)."""
-        return tuple(name for name in self.fractions if name.upper().startswith(prefix.upper()))

@@ -43,12 +43,6 @@ class Section(BaseModel):
                 raise fault(f"'choices' gives no reason for {key!r}", "choices", key)
         return self
 
-    def origin_of(self, key: str) -> tuple[Literal["paper", "choice", "unstated"], str]:
-        """Say where a value comes from: the place in the paper, or Cantlie's choice and its reason."""
-        if key in self.choices:
-            return "choice", self.choices[key]
-        return ("paper", self.place) if self.place else ("unstated", "")
-
 
 class Citation(Section):
     """The publication that a protocol follows."""

@@ -131,13 +131,6 @@ class CoxModel:
     def _step_ties(self) -> Ties:
         return "efron" if self.ties == "efron" else "breslow"
 
-    def linear_predictor(self, covariates: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
-        """Return xβ (not centred) for rows of numeric design columns, in the order of ``terms``."""
-        x = np.atleast_2d(np.asarray(covariates, dtype=np.float64))
-        if x.shape[1] != len(self.terms):
-            raise StatisticsError(f"{x.shape[1]} columns for {len(self.terms)} coefficients", where="covariates")
-        return x @ self.coef
-
 
 def newton(
     evaluate: Callable[[NDArray[np.float64]], Likelihood], p: int, *, tolerance: float | None = None

@@ -34,10 +34,6 @@ class LogRankTest(HypothesisTest):
     expected: tuple[float, ...] = ()
     variance: tuple[tuple[float, ...], ...] = ()
 
-    def group_table(self) -> pd.DataFrame:
-        """Return one row per group: n, observed, expected."""
-        return pd.DataFrame({"group": self.groups, "n": self.n, "observed": self.observed, "expected": self.expected})
-
 
 def _accumulate(
     time: NDArray[np.float64],

@@ -56,11 +56,6 @@ class RiskSets:
     entry: NDArray[np.float64] | None
 
     @property
-    def group_of_row(self) -> NDArray[np.intp]:
-        """Event group of each row with an event; −1 for censored rows."""
-        return np.where(self.event, self.leaves - 1, -1)
-
-    @property
     def group_of_death(self) -> NDArray[np.intp]:
         """Event group of each entry of ``death_rows``."""
         return np.repeat(np.arange(self.group_time.size), np.diff(self.group_start))

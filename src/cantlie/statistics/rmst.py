@@ -71,11 +71,6 @@ class RmstComparison:
         columns = ["group", "rmst", "std_err", "lower", "upper", "rmtl", "rmtl_lower", "rmtl_upper"]
         return pd.DataFrame(rows, columns=columns)
 
-    def contrast_table(self) -> pd.DataFrame:
-        """Return one row per contrast."""
-        rows = [(c.name, c.estimate, c.lower, c.upper, c.p_value) for c in self.contrasts]
-        return pd.DataFrame(rows, columns=["contrast", "estimate", "lower", "upper", "p_value"])
-
 
 def restricted_mean(curve: SurvivalCurve, tau: float) -> RestrictedMean:
     """Return the area under a Kaplan–Meier curve up to ``tau`` with Greenwood's standard error.

@@ -66,13 +66,14 @@ def _survival_rows(
             StudyCell(_quantile_text(usual)),
         )
     ]
+    limits = {float(month): ci for month, ci in spec.at_ci.items()}
     for month, value in _months(data, spec).items():
         first, second = (curve.rates([month]).iloc[0] for curve in (plain, loglog))
         printed = None
         agrees = None
         rate = 100 * float(first["survival"])
         if value is not None:
-            printed = f"{value:g}%"
+            printed = f"{value:g}%" + (f" ({limits[month][0]:g}-{limits[month][1]:g})" if month in limits else "")
             agrees = bool(abs(rate - value) <= (0.5 if value == int(value) else 0.05) + 1e-6)
         rows.append(
             (

@@ -11,7 +11,6 @@ from cantlie.core.grid import Grid
 from cantlie.target.interface import EMPTY, planes, surface_points
 
 Fractions = NDArray[np.float32]
-SidesMm = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def expand(

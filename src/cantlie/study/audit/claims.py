@@ -64,7 +64,6 @@ class Table(Claim):
     ordered: list[str] = Field(default_factory=list)
     several: list[str] = Field(default_factory=list)
     sums: list[str] = Field(default_factory=list)
-    unit_sums: bool = True
 
     @model_validator(mode="after")
     def _has_rows(self) -> Table:
