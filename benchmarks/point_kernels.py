@@ -189,6 +189,7 @@ def turned(u, v, w, cosine, azimuth):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def deposit(tally, edges, x, y, z, energy, category):  # type: ignore[no-untyped-def]
+    """Add energy to the ring and shell that a place lies in."""
     radius = math.sqrt(x * x + y * y + z * z)
     if radius < edges[-1]:
         polar = math.acos(min(1.0, max(-1.0, z / radius))) if radius > 1e-9 else 0.0
@@ -198,10 +199,20 @@ def deposit(tally, edges, x, y, z, energy, category):  # type: ignore[no-untyped
 
 @njit(cache=True)
 def push(stack, kinds, top, x, y, z, u, v, w, energy, kind, category):  # type: ignore[no-untyped-def]
+    """Put a particle on the stack; return how many lie there after."""
     stack[top, 0], stack[top, 1], stack[top, 2] = x, y, z
     stack[top, 3], stack[top, 4], stack[top, 5], stack[top, 6] = u, v, w, energy
     kinds[top, 0], kinds[top, 1] = kind, category
     return top + 1
+
+
+@njit(cache=True)
+def pop(stack, kinds, top):  # type: ignore[no-untyped-def]
+    """Take the particle on top of the stack: how many lie there after, its kind, category, place, direction, energy."""
+    top -= 1
+    x, y, z = stack[top, 0], stack[top, 1], stack[top, 2]
+    u, v, w = stack[top, 3], stack[top, 4], stack[top, 5]
+    return top, kinds[top, 0], kinds[top, 1], x, y, z, u, v, w, stack[top, 6]
 
 
 @njit(cache=True)
@@ -274,6 +285,7 @@ def annihilation_share(gamma):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def interpolated(table, start, step, energy, first, last, values):  # type: ignore[no-untyped-def]
+    """Write some columns of a table at an energy into ``values``; return the row below it."""
     place = (math.log(energy) - start) / step
     i = int(place)
     place -= i
@@ -285,17 +297,7 @@ def interpolated(table, start, step, energy, first, last, values):  # type: igno
 @njit(cache=True)
 def follow_photon(stack, kinds, top, forced, table, start, step, edges, tally):  # type: ignore[no-untyped-def]
     """Follow the photon on top of the stack; return how many particles lie there after."""
-    top -= 1
-    x, y, z, u, v, w, energy = (
-        stack[top, 0],
-        stack[top, 1],
-        stack[top, 2],
-        stack[top, 3],
-        stack[top, 4],
-        stack[top, 5],
-        stack[top, 6],
-    )
-    category = kinds[top, 1]
+    top, _, category, x, y, z, u, v, w, energy = pop(stack, kinds, top)
     values = np.empty(3)
     while energy >= PHOTON_END:
         interpolated(table, start, step, energy, 0, 3, values)
@@ -335,17 +337,8 @@ def follow_photon(stack, kinds, top, forced, table, start, step, edges, tally): 
 @njit(cache=True)
 def follow_charged(stack, kinds, top, table, quantiles, start, step, edges, tally):  # type: ignore[no-untyped-def]
     """Follow the electron or positron on top of the stack; return how many particles lie there after."""
-    top -= 1
-    x, y, z, u, v, w, energy = (
-        stack[top, 0],
-        stack[top, 1],
-        stack[top, 2],
-        stack[top, 3],
-        stack[top, 4],
-        stack[top, 5],
-        stack[top, 6],
-    )
-    positron, category = kinds[top, 0] == POSITRON, kinds[top, 1]
+    top, kind, category, x, y, z, u, v, w, energy = pop(stack, kinds, top)
+    positron = kind == POSITRON
     now, later = np.empty(9), np.empty(9)
     while energy > ELECTRON_END:
         if x * x + y * y + z * z > edges[-1] ** 2:
@@ -422,6 +415,7 @@ def follow_charged(stack, kinds, top, table, quantiles, start, step, edges, tall
 
 @njit(cache=True)
 def run(energy, photons, seed, gamma, gamma_grid, electron, positron, charged_grid, quantiles, edges, tally):  # type: ignore[no-untyped-def]
+    """Follow photons of one energy, each with all that it sets free, and add what they leave to the tally."""
     random.seed(seed)
     stack, kinds = np.zeros((4000, 7)), np.zeros((4000, 2), np.int64)
     for _ in range(photons):
