@@ -46,3 +46,21 @@ def test_plan_agrees_and_a_wrong_number_of_monitor_units_shows(cylinder):
     assert check.share_within(4.0) > 0.95
     wrong = independent_check(cylinder, fields(110.0), POINT, dose)
     assert wrong.median_percent == pytest.approx(check.median_percent + 10.0, abs=0.5)
+
+
+@pytest.mark.parametrize("density", [0.3, 1.8])
+def test_behind_a_slab_both_algorithms_attenuate_alike(density):
+    grid = Grid((50, 60, 50), (4.0, 4.0, 4.0), (-98.0, -98.0, -98.0))
+    values = np.ones(grid.shape, dtype=np.float32)
+    values[:, 5:15] = density  # lung or bone from 2 to 6 cm
+    slab = Volume(grid, values)
+    water = Volume(grid, np.ones(grid.shape, dtype=np.float32))
+    pixels = pixel_centres(-60, 60, 2.0)
+    fluence = aperture_fluence(Aperture((-50, 50), (-50, 50)), 100.0, None, POINT, pixels, pixels)
+    beam = [Field(BeamGeometry((0.0, 0.0, 0.0), 0.0), fluence)]
+    point = [[0.0, 60.0, 0.0]]
+    ratios = [
+        [independent_dose(slab, beam, POINT, point)[0], independent_dose(water, beam, POINT, point)[0]],
+        [collapsed_cone_dose(one, beam, POINT).sample(point)[0] for one in (slab, water)],
+    ]
+    assert ratios[0][0] / ratios[0][1] == pytest.approx(ratios[1][0] / ratios[1][1], rel=0.015)
