@@ -167,6 +167,7 @@ def sweep_kernel(  # type: ignore[no-untyped-def]
 
     Each direction deposits into a part of its own; see :func:`cantlie.dose.sweep.lines` for the tables.
     """
+    staged = constants.shape[1] > 17
     for t in range(cuda.grid(1), count * lines_p * lines_q, cuda.gridsize(1)):
         own = t // (lines_q * lines_p)
         m = start + own
@@ -182,13 +183,10 @@ def sweep_kernel(  # type: ignore[no-untyped-def]
             continue
         line_p += low[m, 0]
         line_q += low[m, 1]
-        steps_one, steps_two = constants[m, 0], constants[m, 1]
-        one_near, one_far, two_near, two_far = constants[m, 2], constants[m, 3], constants[m, 4], constants[m, 5]
-        both_near, both_far, per_length = constants[m, 6], constants[m, 7], constants[m, 8]
-        off_0, off_n, off_p, off_q = constants[m, 9], constants[m, 10], constants[m, 11], constants[m, 12]
-        deep_0, deep_n, deep_p, deep_q = constants[m, 13], constants[m, 14], constants[m, 15], constants[m, 16]
-        one = _F(0.0)
-        two = _F(0.0)
+        off_0, off_n, off_p, off_q = constants[m, 0], constants[m, 1], constants[m, 2], constants[m, 3]
+        deep_0, deep_n, deep_p, deep_q = constants[m, 4], constants[m, 5], constants[m, 6], constants[m, 7]
+        per_length, both_near, both_far = constants[m, 8], constants[m, 9], constants[m, 10]
+        r0, r1, r2, r3 = _F(0.0), _F(0.0), _F(0.0), _F(0.0)
         for step in range(planes):
             p = line_p - origins[m, 0, step]
             q = line_q - origins[m, 1, step]
@@ -207,11 +205,20 @@ def sweep_kernel(  # type: ignore[no-untyped-def]
                 off = off_0 + off_n * _F(n) + off_p * _F(p) + off_q * _F(q)
                 deep = deep_0 + deep_n * _F(n) + deep_p * _F(p) + deep_q * _F(q)
                 turned = max(_F(1.0) + off / deep, _F(0.0))
-                one, two, deposited = _sweep.cross(
-                    density[at_k + k, at_j + j, at_i + i], near[at_k + k, at_j + j, at_i + i] * turned,
-                    far[at_k + k, at_j + j, at_i + i] * turned, one, two, steps_one, steps_two, one_near, one_far,
-                    two_near, two_far, both_near, both_far, per_length,
-                )  # fmt: skip
+                rho = density[at_k + k, at_j + j, at_i + i]
+                one = near[at_k + k, at_j + j, at_i + i] * turned
+                two = far[at_k + k, at_j + j, at_i + i] * turned
+                if staged:
+                    r0, r1, r2, r3, deposited = _sweep.cross_stages(
+                        rho, one, two, r0, r1, r2, r3, constants[m, 11], constants[m, 12], constants[m, 13],
+                        constants[m, 14], constants[m, 15], constants[m, 16], constants[m, 17], constants[m, 18],
+                        constants[m, 19], per_length,
+                    )  # fmt: skip
+                else:
+                    r0, r1, deposited = _sweep.cross(
+                        rho, one, two, r0, r1, constants[m, 11], constants[m, 12], constants[m, 13], constants[m, 14],
+                        constants[m, 15], constants[m, 16], both_near, both_far, per_length,
+                    )  # fmt: skip
             parts[((own * nk + k) * nj + j) * ni + i] = deposited
 
 

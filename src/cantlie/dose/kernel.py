@@ -1,7 +1,14 @@
-"""Point kernels: how the energy that photons release at a point is carried away from it, as exponentials per cone."""
+"""Point kernels: how the energy that photons release at a point is carried away from it, along cones.
+
+Scattered photons fade along a cone as two exponentials. Electrons have a range: they carry their energy with little
+loss at first and have given it all away soon after. Four stages in a chain describe them, each of which passes what it
+holds on to the next with the same rate; only the last one deposits. What is left of energy released into stage c is
+``sum_(j <= c) (a s)^j / j! exp(-a s)``, so that their mixture is a polynomial times one exponential.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,8 +38,12 @@ FURTHER_COSINE = (0.3, -0.2, 0.0)
 FURTHER_RATE_PER_MM = 0.008
 _FURTHER_CONES = 64
 
+STAGES = 4
+"""Stages in the chain of the electrons."""
 _ELECTRON_RATES_PER_MM = (0.02, 6.0)
 _SCATTER_RATES_PER_MM = (0.001, 0.3)
+_FARTHEST_FLIGHT = 14.0
+"""How far electrons are looked at, in units of the distance over which a stage passes its energy on."""
 Fit = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], ...]]
 
 
@@ -41,17 +52,19 @@ class Cones:
     """A set of cones, each with an axis and the kernel that is collapsed onto it.
 
     The energy that flows along cone m at a water-equivalent distance s from where it was released is
-    ``sum_c fraction[m, h, c] * exp(-rate_per_mm[m, c] * s)`` of the energy released.
+    ``sum_c fraction[m, h, c] * exp(-rate_per_mm[m, c] * s)`` of the energy released, if the cones have two rates. With
+    one rate, ``fraction[m, h, c]`` is released into stage c of a chain (see the module's text); stage 0 deposits.
 
     Parameters
     ----------
     polar_rad, azimuth_rad
         Direction of each cone's axis around the direction of the photons, shape (m,).
     rate_per_mm
-        Rates of the two exponentials, shape (m, 2).
+        Rates of the two exponentials, or the one rate of a chain of stages, shape (m, 2) or (m, 1).
     fraction
-        Share of the released energy that each exponential carries, for the mixture of energies at the surface and for
-        that at 200 mm depth, shape (m, 2, 2). The second may be negative: scatter builds up before it falls.
+        Share of the released energy that each exponential or stage carries, for the mixture of energies at the surface
+        and for that at 200 mm depth, shape (m, 2, 2) or (m, 2, :data:`STAGES`). Some may be negative: scatter builds up
+        before it falls, and electrons deposit less at first than a little later.
     tilt
         Relative change of a cone's energy per radian by which the photons' own direction is turned towards its azimuth,
         shape (m,): the kernel turns with the rays of a divergent beam, while the cones stay.
@@ -62,6 +75,11 @@ class Cones:
     rate_per_mm: NDArray[np.float64]
     fraction: NDArray[np.float64]
     tilt: NDArray[np.float64]
+
+    @property
+    def staged(self) -> bool:
+        """Whether energy is carried by a chain of stages, not by two exponentials."""
+        return self.rate_per_mm.shape[1] == 1
 
     @property
     def directions(self) -> NDArray[np.float64]:
@@ -220,30 +238,30 @@ def _by_shells(
 def _by_reach(
     surface: NDArray[np.float64], middle: NDArray[np.float64], deep: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Fit the energy within each radius by two exponentials: their rates, and their shares at the surface and deep.
+    """Fit the energy within each radius by a chain of stages: its rate, and the shares at the surface and deep.
 
-    What electrons deposit within a distance makes the build-up and the penumbra, and it is this that must be right; it
-    rises more slowly than an exponential allows at first, so that the share of the faster one may be negative. That of
-    the slower one is not, or far away energy would be taken back. The total energy is kept.
+    What electrons deposit within a distance makes the build-up and the penumbra, and it is this that must be right.
+    Every rate on a logarithmic lattice is tried, the shares being a linear least-squares problem, and the best for the
+    middle depth is taken among those with which nothing is ever taken back: what is deposited at any distance is
+    ``sum_c fraction[c] (a s)^c / c! exp(-a s)`` per ``a ds``, which must not be negative. The total energy is kept.
     """
-    lattice = np.geomspace(*_ELECTRON_RATES_PER_MM, 60)
-    reach = 1.0 - np.exp(-np.outer(lattice, packaged("r_edges_mm")[1:]))
-    i, j = np.triu_indices(lattice.size, 1)
-    difference = reach[i] - reach[j]
-
-    def share(kernel: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        wanted = kernel.cumsum() / kernel.sum() - reach[j]
-        first = (wanted * difference).sum(axis=1) / (difference**2).sum(axis=1)
-        return first, ((wanted - first[:, None] * difference) ** 2).sum(axis=1)
-
-    first, error = share(middle)
-    best = int(np.argmin(np.where(first >= 0.0, error, np.inf)))
-    near, far = (
-        np.array([slow, 1.0 - slow]) * kernel.sum()
-        for kernel in (surface, deep)
-        for slow in (max(float(share(kernel)[0][best]), 0.0),)
-    )
-    return lattice[[i[best], j[best]]], near, far
+    radii = packaged("r_edges_mm")[1:]
+    power = np.arange(STAGES)
+    factorial = np.array([math.factorial(n) for n in power])
+    deposit = np.linspace(0.0, _FARTHEST_FLIGHT, 200)[:, None] ** power / factorial
+    best = (np.inf, np.empty(1), np.empty(0), np.empty(0))
+    for rate in np.geomspace(*_ELECTRON_RATES_PER_MM, 120):
+        way = (rate * radii)[:, None]
+        left = way**power / factorial * np.exp(-way)
+        shares, error = [], np.inf
+        for kernel in (surface, deep, middle):
+            wanted = 1.0 - left[:, 0] - kernel.cumsum() / kernel.sum()
+            reached, *_ = np.linalg.lstsq(left[:, 1:], wanted, rcond=None)
+            error = float(((left[:, 1:] @ reached - wanted) ** 2).sum())
+            shares.append(-np.diff(np.concatenate([[1.0], reached, [0.0]])))
+        if error < best[0] and all(share[-1] >= 0.0 and (deposit @ share).min() >= 0.0 for share in shares):
+            best = (error, np.array([rate]), shares[0] * surface.sum(), shares[1] * deep.sum())
+    return best[1:]
 
 
 def _shares(
