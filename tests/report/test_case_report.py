@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from cantlie.core import Grid, Volume
-from cantlie.report.case_pages import document_of_case, render_html, with_colours, write_case_report
+from cantlie.report.case_pages import document_of_case, with_colours, write_case_report
 from cantlie.report.case_report import CaseReport, StructureView
 from cantlie.report.document import Table
 from cantlie.report.dvh_figure import on_white
+from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import isodose_colours
 from cantlie.report.registration_pages import shift_text
 from cantlie.report.slice_drawing import Entry, merged
@@ -114,7 +115,7 @@ def test_a_bare_case_can_be_reported(report: CaseReport, tmp_path: Path) -> None
     )
     titles = [section.title for section in document_of_case(bare).sections]
     assert "Course" not in titles and "Biological effect" not in titles and "Rules of the protocol" not in titles
-    render_html(bare, tmp_path / "bare.html")
+    write_html(document_of_case(bare), tmp_path / "bare.html")
     assert (tmp_path / "bare.html").stat().st_size > 100_000
 
 

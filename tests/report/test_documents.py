@@ -9,8 +9,7 @@ import pytest
 
 from cantlie.core.errors import OutputError
 from cantlie.report import style
-from cantlie.report.document import Images, text_of
-from cantlie.report.html import (
+from cantlie.report.document import (
     Bullets,
     Callout,
     Cell,
@@ -19,6 +18,7 @@ from cantlie.report.html import (
     Figure,
     FigureRow,
     Heading,
+    Images,
     KeyValue,
     Paragraph,
     Section,
@@ -26,9 +26,9 @@ from cantlie.report.html import (
     Table,
     Tile,
     Tiles,
-    html_of_document,
-    write_html,
+    text_of,
 )
+from cantlie.report.html import html_of_document, write_html
 from cantlie.report.pdf import pdf_of_document, write_pdf
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from cantlie.core.files import write_bytes
 from cantlie.report import case_tables as tables
 from cantlie.report import style
 from cantlie.report.arc_section import arc_blocks
@@ -22,7 +21,6 @@ from cantlie.report.document import (
     Column,
     Document,
     Figure,
-    Images,
     KeyValue,
     Paragraph,
     Section,
@@ -33,11 +31,10 @@ from cantlie.report.document import (
     Tone,
 )
 from cantlie.report.dvh_figure import colours_on_white, dvh_figure, on_white
-from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import isodose_figure, target_figure
-from cantlie.report.pdf import write_pdf
 from cantlie.report.scheme_section import scheme_section
 from cantlie.report.view import View, view_of
+from cantlie.report.writing import write_report
 
 # Bright enough for CT; targets and organs never share a colour.
 _TARGET_COLOURS = ("#ff5a4e", "#3fa7ff", "#ffd23f", "#4be3a4")
@@ -108,7 +105,7 @@ def document_of_case(report: CaseReport) -> Document:
     )
 
 
-def write_case_report(report: CaseReport, folder: Path, *, png_dpi: float = 160.0) -> None:
+def write_case_report(report: CaseReport, folder: Path) -> None:
     """Write report.html, report.pdf and figures/ (SVG and PNG) into a folder.
 
     Raises
@@ -116,21 +113,7 @@ def write_case_report(report: CaseReport, folder: Path, *, png_dpi: float = 160.
     OutputError
         If a file cannot be written.
     """
-    document = document_of_case(report)
-    images = Images()
-    write_html(document, folder / "report.html", images)
-    write_pdf(document, folder / "report.pdf", images, report.created)
-    for name, content in images.files.items():
-        write_bytes(folder / "figures" / name, content)
-    for figure in document.figures():
-        picture = figure.png(png_dpi)
-        if picture is not None:
-            write_bytes(folder / "figures" / f"{images.add(figure).rsplit('.', 1)[0]}.png", picture)
-
-
-def render_html(report: CaseReport, path: Path) -> None:
-    """Write only the HTML of a case report."""
-    write_html(document_of_case(report), path)
+    write_report(document_of_case(report), folder, report.created)
 
 
 def _summary(report: CaseReport) -> list[Block]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cantlie.core.files import write_bytes
 from cantlie.report.case_pages import with_colours
 from cantlie.report.comparison_biology_pages import biology_section, halves_section
 from cantlie.report.comparison_cells import arm_columns, percent, range_note
@@ -31,7 +30,6 @@ from cantlie.report.document import (
     Document,
     Figure,
     Heading,
-    Images,
     KeyValue,
     Paragraph,
     Row,
@@ -40,9 +38,8 @@ from cantlie.report.document import (
     Table,
     Tone,
 )
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
 from cantlie.report.view import view_of
+from cantlie.report.writing import write_report
 
 _SURENESS: dict[str, tuple[str, Tone]] = {
     "same": ("no difference", "muted"),
@@ -97,16 +94,7 @@ def write_comparison_report(report: ComparisonReport, folder: Path, *, png_dpi: 
     OutputError
         If a file cannot be written.
     """
-    document = document_of_comparison(report)
-    images = Images()
-    write_html(document, folder / "report.html", images)
-    write_pdf(document, folder / "report.pdf", images, report.created)
-    for name, content in images.files.items():
-        write_bytes(folder / "figures" / name, content)
-    for figure in document.figures():
-        picture = figure.png(png_dpi)
-        if picture is not None:
-            write_bytes(folder / "figures" / f"{images.add(figure).rsplit('.', 1)[0]}.png", picture)
+    write_report(document_of_comparison(report), folder, report.created, png_dpi=png_dpi)
 
 
 def _lead(report: ComparisonReport, colours: Mapping[str, str]) -> list[Block]:

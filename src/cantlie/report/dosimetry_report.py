@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from cantlie.core.errors import CohortError
-from cantlie.core.files import write_bytes, write_json, write_text
+from cantlie.core.files import write_json, write_text
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import RESEARCH_USE_ONLY, environment
 from cantlie.report import style
@@ -27,13 +27,11 @@ from cantlie.report.document import (
     Document,
     Figure,
     Heading,
-    Images,
     Row,
     Section,
     Table,
 )
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
+from cantlie.report.writing import write_report
 from cantlie.study.analysis_tests import p_text
 from cantlie.study.dosimetry_runs import WantedMetric, curves_of, find_runs, read_run, with_arms
 from cantlie.study.dosimetry_table import ArmSummary, CohortDosimetry, DosimetryRow, cohort_dosimetry
@@ -97,12 +95,7 @@ def _write(result: CohortDosimetry, out: Path) -> None:
             "Mean dose-volume histograms of the arms",
             "mean-dvh",
         )
-        write_bytes(out / "figures" / "mean-dvh.svg", picture.encoded()[0])
-        write_bytes(out / "figures" / "mean-dvh.png", picture.png() or b"")
-    images = Images()
-    document = _document(result, picture)
-    write_html(document, out / "report.html", images)
-    write_pdf(document, out / "report.pdf", images)
+    write_report(_document(result, picture), out)
     write_json(out / "results.json", results_of(result))
     run = {
         "status": "done",

@@ -13,47 +13,10 @@ from markupsafe import Markup, escape
 from cantlie.core.files import write_text
 from cantlie.report import style
 from cantlie.report.document import (
-    Block,
-    Bullets,
-    Callout,
-    Cell,
-    Column,
     Document,
-    Figure,
-    FigureRow,
-    Heading,
     Images,
-    KeyValue,
-    Paragraph,
-    Section,
-    Subheading,
-    Table,
-    Tile,
-    Tiles,
     plain,
 )
-
-__all__ = [
-    "Block",
-    "Bullets",
-    "Callout",
-    "Cell",
-    "Column",
-    "Document",
-    "Figure",
-    "FigureRow",
-    "Heading",
-    "Images",
-    "KeyValue",
-    "Paragraph",
-    "Section",
-    "Subheading",
-    "Table",
-    "Tile",
-    "Tiles",
-    "html_of_document",
-    "write_html",
-]
 
 _MIME = {"svg": "image/svg+xml", "png": "image/png"}
 _LINK = re.compile(r"(?:https?://|doi:)[^\s<>\"]+[^\s<>\".,;:)\]]")

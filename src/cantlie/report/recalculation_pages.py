@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cantlie.core.files import write_bytes
 from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.evaluation.dvh import Dvh
@@ -22,7 +21,6 @@ from cantlie.report.document import (
     Column,
     Document,
     Figure,
-    Images,
     KeyValue,
     Paragraph,
     Section,
@@ -40,10 +38,9 @@ from cantlie.report.dose_pair_pages import (
     structure_blocks,
 )
 from cantlie.report.dvh_figure import colours_on_white, dvh_figure
-from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import isodose_figure
-from cantlie.report.pdf import write_pdf
 from cantlie.report.view import View, view_of
+from cantlie.report.writing import write_report
 
 _ISODOSES = (10.0, 30.0, 50.0, 70.0, 90.0, 95.0, 100.0, 107.0)
 
@@ -125,16 +122,7 @@ def write_recalculation_report(view: RecalculationView, folder: Path) -> None:
     OutputError
         If a file cannot be written.
     """
-    document = recalculation_document(view)
-    images = Images()
-    write_html(document, folder / "report.html", images)
-    write_pdf(document, folder / "report.pdf", images, view.created)
-    for name, content in images.files.items():
-        write_bytes(folder / "figures" / name, content)
-    for figure in document.figures():
-        picture = figure.png()
-        if picture is not None:
-            write_bytes(folder / "figures" / f"{images.add(figure).rsplit('.', 1)[0]}.png", picture)
+    write_report(recalculation_document(view), folder, view.created)
 
 
 def _tiles(view: RecalculationView) -> Tiles:

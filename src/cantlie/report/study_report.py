@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cantlie.cohort.exporting import write_cohort
-from cantlie.core.files import write_bytes, write_json, write_text
+from cantlie.core.files import write_json, write_text
 from cantlie.core.progress import Progress, part, silent
 from cantlie.core.provenance import RESEARCH_USE_ONLY
 from cantlie.report.document import (
@@ -19,7 +19,6 @@ from cantlie.report.document import (
     Column,
     Document,
     Figure,
-    Images,
     KeyValue,
     Paragraph,
     Section,
@@ -27,10 +26,9 @@ from cantlie.report.document import (
     Tile,
     Tiles,
 )
-from cantlie.report.html import write_html
 from cantlie.report.patient_figures import patient_section
-from cantlie.report.pdf import write_pdf
 from cantlie.report.study_figures import SYNTHETIC, draw
+from cantlie.report.writing import write_report
 from cantlie.study.analysis import analyse_folder
 from cantlie.study.loading import load_study, study_ids
 from cantlie.study.results import StudyResult, StudyTable
@@ -114,28 +112,17 @@ def write_study_report(
     OutputError
         If the folder cannot be written.
     """
-    images = Images()
     pictures = [
         Figure(
             draw(figure, result), figure.spec.title, _alt(result, figure.spec.title, figure.text), figure.spec.id, 0.85
         )
         for figure in result.figures
     ]
-    progress(0.3, "figures")
+    progress(0.3, "report")
     document = study_document(result, pictures, patients)
     for table in result.tables:
         write_text(out / "tables" / f"{table.id}.csv", _csv(table, result.synthetic))
-    write_html(document, out / "report.html", images)
-    singles = [block for section in patients for block in section.blocks if isinstance(block, Figure)]
-    for picture in [*pictures, *singles]:
-        content, suffix = picture.encoded()
-        write_bytes(out / "figures" / f"{picture.name}.{suffix}", content)
-        png = picture.png()
-        if png is not None:
-            write_bytes(out / "figures" / f"{picture.name}.png", png)
-    progress(0.7, "report")
-    if pdf:
-        write_pdf(document, out / "report.pdf", images)
+    write_report(document, out, pdf=pdf)
     write_json(out / "results.json", results_json(result))
     run = {
         "status": "done", "study": result.study.id, "synthetic": result.synthetic, "cohort": result.cohort_label,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cantlie.core.errors import InputError
-from cantlie.core.files import read_text, write_bytes, write_json, write_text
+from cantlie.core.files import read_text, write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import sha256_of_file
@@ -27,9 +27,7 @@ from cantlie.machine.measured_csv import parse_csv
 from cantlie.machine.measured_mcc import parse_mcc
 from cantlie.machine.measured_w2cad import parse_w2cad
 from cantlie.report.commission_report import CommissionPages, commission_document
-from cantlie.report.document import Images
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
+from cantlie.report.writing import write_report
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading the data": 1.0, "fitting the beam model": 90.0, "report": 5.0}
@@ -216,11 +214,7 @@ def _write_report(
             ],
         )
     )
-    images = Images()
-    write_html(document, request.out / "report.html", images)
-    write_pdf(document, request.out / "report.pdf", images)
-    for name, content in images.files.items():
-        write_bytes(request.out / "figures" / name, content)
+    write_report(document, request.out)
     write_text(request.out / "residuals.csv", _residuals_csv(curves))
 
 

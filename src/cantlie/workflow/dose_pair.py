@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cantlie.core.errors import DicomError, GeometryError, InputError
-from cantlie.core.files import write_bytes, write_json
+from cantlie.core.files import write_json
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import sha256_of_bytes
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
-from cantlie.report.document import Images
 from cantlie.report.dose_pair_pages import DosePairView, dose_pair_document
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
+from cantlie.report.writing import write_report
 from cantlie.workflow.dose_comparison import GAMMA_SOURCE, TG218, GammaCriteria, compared_doses, pair_results
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.run_folder import RunFolder, key_of
@@ -182,13 +180,4 @@ def _compared(
 
 
 def _report(request: DosePair, pair: DosePairView) -> None:
-    document = dose_pair_document(pair)
-    images = Images()
-    write_html(document, request.out / "report.html", images)
-    write_pdf(document, request.out / "report.pdf", images)
-    for name, content in images.files.items():
-        write_bytes(request.out / "figures" / name, content)
-    for figure in document.figures():
-        picture = figure.png()
-        if picture is not None:
-            write_bytes(request.out / "figures" / f"{figure.name}.png", picture)
+    write_report(dose_pair_document(pair), request.out)

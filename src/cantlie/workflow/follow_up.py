@@ -11,7 +11,7 @@ import numpy as np
 
 from cantlie.cohort.failure import GeometricFailure, geometric_failure
 from cantlie.core.errors import InputError, StructureError
-from cantlie.core.files import write_bytes, write_json
+from cantlie.core.files import write_json
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.volume import Volume
@@ -32,15 +32,14 @@ from cantlie.report.document import (
     Column,
     Document,
     Figure,
-    Images,
     KeyValue,
     Paragraph,
     Section,
     Table,
 )
-from cantlie.report.html import write_html
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
 from cantlie.report.view import view_of
+from cantlie.report.writing import write_report
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading both images": 10.0, "registration": 40.0, "report": 5.0}
@@ -336,13 +335,10 @@ def _report(
     if notes:
         items = [note.sentence() for note in notes]
         sections.append(Section("To know", [Callout("", title="Notes", tone="warning", items=items)]))
-    images = Images()
     document = Document(
         title="Follow-up on the plan", sections=sections, meta=[("Planning CT", planning.label or "case")]
     )
-    write_html(document, request.out / "report.html", images)
-    for name, content in images.files.items():
-        write_bytes(request.out / "figures" / name, content)
+    write_report(document, request.out)
 
 
 def _verdict(name: str, place: dict[str, Any]) -> Paragraph:

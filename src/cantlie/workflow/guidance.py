@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cantlie.cohort.shift_log import ShiftLog, read_shift_log
-from cantlie.core.files import write_bytes, write_json, write_text
+from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import RESEARCH_USE_ONLY
@@ -27,10 +27,8 @@ from cantlie.course.image_guidance import (
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
 from cantlie.protocol.uncertainty import Guidance
-from cantlie.report.document import Document, Images
 from cantlie.report.guidance_report import guidance_document
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
+from cantlie.report.writing import write_report
 from cantlie.target.setup_errors import margin_note
 from cantlie.workflow.run_folder import RunFolder, key_of
 
@@ -143,7 +141,7 @@ def _write(request: JudgeGuidance, protocol: Protocol, judged: JudgedGuidance) -
     write_json(out / "results.json", guidance_results(protocol, judged))
     write_text(out / "sessions.csv", sessions_csv(judged))
     created = datetime.now(UTC).astimezone()
-    document: Document = guidance_document(
+    document = guidance_document(
         protocol.title,
         protocol.id,
         judged.rule,
@@ -154,11 +152,7 @@ def _write(request: JudgeGuidance, protocol: Protocol, judged: JudgedGuidance) -
         judged.notes,
         created,
     )
-    images = Images()
-    write_html(document, out / "report.html", images)
-    write_pdf(document, out / "report.pdf", images, created)
-    for name, content in images.files.items():
-        write_bytes(out / "figures" / name, content)
+    write_report(document, out, created)
 
 
 def guidance_results(protocol: Protocol, judged: JudgedGuidance) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.errors import InputError
-from cantlie.core.files import read_text, write_bytes, write_json
+from cantlie.core.files import read_text, write_json
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.spreadsheet import number_of, read_sheet
@@ -27,10 +27,9 @@ from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.names import BODY
 from cantlie.patient.structures import Structure
 from cantlie.report.case_report import StructureView
-from cantlie.report.document import Callout, Document, Images, Section
-from cantlie.report.html import write_html
-from cantlie.report.pdf import write_pdf
+from cantlie.report.document import Callout, Document, Section
 from cantlie.report.registration_pages import CT_WINDOW, registration_section
+from cantlie.report.writing import write_report
 from cantlie.workflow.image_link import CITATIONS, LIVER, ImageLink, link_images, link_results, masks_of, write_link
 from cantlie.workflow.run_folder import RunFolder, key_of
 
@@ -225,8 +224,4 @@ def _report(
         sections=sections,
         meta=[("Planning CT", f"case {planning.input_sha256[:8]}"), ("Image", moving.kind), ("Made", created)],
     )
-    images = Images()
-    write_html(document, request.out / "report.html", images)
-    write_pdf(document, request.out / "report.pdf", images, created)
-    for name, content in images.files.items():
-        write_bytes(request.out / "figures" / name, content)
+    write_report(document, request.out, created)
