@@ -84,6 +84,7 @@ def test_a_recurrence_inside_the_dose_is_found_in_field(road, tmp_path):
     assert results["registration"]["largest_displacement_mm"] > 7
     assert results["structures"]["New"]["Dmean_gy"] < 10
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "report.pdf").is_file()
     assert "in-field" in page and "Research use only" in page
     assert (tmp_path / "out" / "figures" / "before-after.svg").stat().st_size > 10_000
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "done"
