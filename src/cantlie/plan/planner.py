@@ -97,37 +97,29 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         shapes = technique.refined(task, final.shapes, part(progress, 0.6, 0.75))
         if not technique.modulates:
             promised = state.metrics(state.problem.seen(technique.doses_gy(task, shapes)))
-    with work.timed("final dose"):
-        final = _deliver(technique, task, setup, shapes, part(progress, 0.75, 0.8))
-    with work.timed("evaluation"):
-        outcomes = _judged(request, setup, final, promised)
-    best = final, outcomes
+    final, outcomes = _deliver_and_judge(work, technique, task, setup, shapes, promised, part(progress, 0.75, 0.8))
     broken = state.broken_when_scaled(final.in_voxels, outcomes)
-    for number in range(settings.feedback_rounds):
+    if final.is_draft and not any(broken):
+        final, outcomes = _deliver_and_judge(work, technique, task, setup, final.shapes, promised, silent, LAST_DOSE)
+        broken = state.broken_when_scaled(final.in_voxels, outcomes)
+    best = final, outcomes
+    rounds = settings.feedback_rounds
+    for number in range(rounds):
         if not any(broken):
             break
-        state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
-        state.learn(final.in_voxels, outcomes)
-        rounds = settings.feedback_rounds
         start = 0.8 + 0.2 * number / rounds
-        with work.timed("feedback"):
-            shapes = technique.corrected(task, final.shapes, part(progress, start, start + 0.1 / rounds))
-        with work.timed("final dose"):
-            step = part(progress, start + 0.1 / rounds, start + 0.2 / rounds)
-            final = _deliver(technique, task, setup, shapes, step)
-        with work.timed("evaluation"):
-            outcomes = _judged(request, setup, final, promised)
+        step = part(progress, start, start + 0.1 / rounds)
+        shapes = _corrected(work, technique, task, state, final, outcomes, step)
+        step = part(progress, start + 0.1 / rounds, start + 0.2 / rounds)
+        final, outcomes = _deliver_and_judge(work, technique, task, setup, shapes, promised, step, LAST_DOSE)
         before, broken = broken, state.broken_when_scaled(final.in_voxels, outcomes)
         best = (final, outcomes) if broken < before else best
         broken = min(before, broken)
     finished = _finished(work, technique, task, state, best, promised)
-    lost = not finished.all_met and all(outcome.met for outcome in best[1])
-    if lost:  # the finer dose of arcs found what the drafts did not
-        state.correct(technique.doses_gy(task, finished.final.shapes), finished.final.in_voxels)
-        state.learn(finished.final.in_voxels, finished.outcomes)
-        with work.timed("feedback"):
-            shapes = technique.corrected(task, finished.final.shapes, silent)
-        again = _finished(work, technique, task, state, (replace(finished.final, shapes=shapes), ()), promised)
+    if not finished.all_met and not any(broken):  # scaling found what its forecast did not
+        shapes = _corrected(work, technique, task, state, finished.final, finished.outcomes, silent)
+        found = _deliver_and_judge(work, technique, task, setup, shapes, promised, silent, LAST_DOSE)
+        again = _finished(work, technique, task, state, found, promised)
         finished = min(finished, again, key=lambda one: broken_by(setup.rules, one.outcomes))
     final, outcomes, factors = finished.final, finished.outcomes, finished.factors
     progress(1.0, "planned")
@@ -200,6 +192,7 @@ class _Delivered:
     plans: list[TreatmentPlan]
     doses: list[Volume]
     in_voxels: list[Dose]
+    is_draft: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,7 +245,40 @@ def _deliver(
         plans.append(technique.plan(target, fields, own, machine, label))
         doses.append(plan_dose(plans[-1], request.density, machine, setup.model, grid, step, *of_arcs))
     points = setup.voxels.grid.points_mm().reshape(-1, 3)[setup.voxels.index]
-    return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses])
+    is_draft = of_arcs != LAST_DOSE and any(beam.dynamic for plan in plans for beam in plan)
+    return _Delivered(rounded, plans, doses, [dose.sample(points) for dose in doses], is_draft)
+
+
+def _deliver_and_judge(
+    work: _Work,
+    technique: Technique,
+    task: Task,
+    setup: Setup,
+    shapes: Shapes,
+    promised: dict[int, float],
+    progress: Progress,
+    of_arcs: tuple[float, float] = DRAFT_DOSE,
+) -> tuple[_Delivered, tuple[GoalOutcome, ...]]:
+    with work.timed("final dose"):
+        final = _deliver(technique, task, setup, shapes, progress, of_arcs)
+    with work.timed("evaluation"):
+        return final, _judged(task.request, setup, final, promised)
+
+
+def _corrected(
+    work: _Work,
+    technique: Technique,
+    task: Task,
+    state: _State,
+    final: _Delivered,
+    outcomes: Sequence[GoalOutcome],
+    progress: Progress,
+) -> Shapes:
+    """Return shapes refined by what their final dose taught."""
+    state.correct(technique.doses_gy(task, final.shapes), final.in_voxels)
+    state.learn(final.in_voxels, outcomes)
+    with work.timed("feedback"):
+        return technique.corrected(task, final.shapes, progress)
 
 
 def _finished(
@@ -263,14 +289,11 @@ def _finished(
     best: tuple[_Delivered, tuple[GoalOutcome, ...]],
     promised: dict[int, float],
 ) -> _Finished:
-    """Return plans with the last dose (of arcs a finer one than the drafts), scaled so that the rules hold best."""
+    """Return plans with the last dose (of arcs a finer one than drafts), scaled so that the rules hold best."""
     request, setup = task.request, state.setup
     final, outcomes = best
-    if any(beam.dynamic for plan in final.plans for beam in plan):
-        with work.timed("final dose"):
-            final = _deliver(technique, task, setup, final.shapes, silent, LAST_DOSE)
-        with work.timed("evaluation"):
-            outcomes = _judged(request, setup, final, promised)
+    if final.is_draft:
+        final, outcomes = _deliver_and_judge(work, technique, task, setup, final.shapes, promised, silent, LAST_DOSE)
     state.problem.offsets_gy = []
     done = _Finished(final, outcomes, (1.0,) * len(final.plans))
     for least in LEAST_SCALINGS:
