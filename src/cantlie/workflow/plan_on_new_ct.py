@@ -15,10 +15,11 @@ from cantlie.course.registration import RegistrationSettings
 from cantlie.dicom.case_images import CaseImage, images_of_case
 from cantlie.dicom.registration_file import RegistrationFile, registrations_of_case
 from cantlie.dicom.rtdose import write_rtdose
+from cantlie.dose.device import device_name
 from cantlie.machine.beam_model_file import beam_of
 from cantlie.machine.machine import Machine
 from cantlie.plan.planner import dose_grid, plan_targets
-from cantlie.plan.request import PlanningRequest, PlanningResult, PlanTarget
+from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult, PlanTarget
 from cantlie.protocol.checks import check_protocol
 from cantlie.protocol.schema import Protocol
 from cantlie.target.build import build_targets
@@ -332,6 +333,8 @@ def _stages(
         earlier_case_sha256=earlier_patient.case.input_sha256,
         protocol_sha256=protocol.sha256,
         machine_sha256=machine.sha256,
+        planner_seed=PlannerSettings().seed,
+        dose_device=device_name(),
     )
     run.clear("dicom", "figures")
     files = run.stage("DICOM export", key, lambda step: _export(planned, total, step), keep=False)
