@@ -60,6 +60,12 @@ def shared_out(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list
     return cast(list[_Result], results)
 
 
+def spans(size: int, least: int = 1) -> list[slice]:
+    """Return slices that make up a range of a size, each of at least so many items: the same on every machine."""
+    count = min(max(size // least, 1), _MOST)
+    return [slice(size * n // count, size * (n + 1) // count) for n in range(count)]
+
+
 class _Helpers:
     """Threads that wait for something to do, started when first asked."""
 

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cantlie.core.threads import shared_out, spans
 from cantlie.machine.beam_model import BeamModel
 
 DEPTH_STEP_MM = 2.0
 """Spacing of the tables against water-equivalent depth."""
 _DEPTHS_MM = np.arange(0.0, 1202.0, DEPTH_STEP_MM)
 _MEV_PER_G_IN_GY = 1.602176634e-10
+_SPAN_VOXELS = 1 << 15
 
 # Mass densities (g/cm³) between which one material gives way to the next, blended linearly: air to lung, lung to soft
 # tissue, soft tissue to cortical bone. They surround the thresholds 0.10, 0.60 and 1.16 that Monte Carlo dose engines
@@ -115,8 +118,16 @@ def water_equivalent_ratio(density_g_cm3: NDArray[np.floating], model: BeamModel
     values = (ratio["lung"], ratio["tissue"], ratio["tissue"], ratio["bone"])
     table = np.interp(nodes, points, values)
     table[np.abs(nodes - 1.0) < _WATER_TOLERANCE] = ratio["water"]
-    index = np.rint(density * 1000.0).astype(np.int32)
-    return table.astype(np.float32)[index]
+    flat, table = np.ascontiguousarray(density).ravel(), table.astype(np.float32)
+    result = np.empty(flat.size, dtype=np.float32)
+    shared_out(lambda voxels: _look_up(flat[voxels], table, result[voxels]), spans(flat.size, _SPAN_VOXELS))
+    return result.reshape(density.shape)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _look_up(density, table, found):  # type: ignore[no-untyped-def]
+    for n in range(density.size):
+        found[n] = table[int(np.rint(density[n] * np.float32(1000.0)))]
 
 
 def stopping_power_ratio(ratio: NDArray[np.float32], model: BeamModel) -> NDArray[np.float32]:

@@ -19,6 +19,8 @@ from cantlie.dose import sweep as cpu_sweep
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 128
+WAY_HEAD = 6
+"""Integers that stand before the shifts of a direction; see :func:`sweep_kernel`."""
 _MOST_BLOCKS = 1 << 16
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small grids are no fault of the user
@@ -54,24 +56,16 @@ def launch(kernel: Any, count: int, *arguments: Any) -> None:
     kernel[max(blocks, 1), threads](*arguments)
 
 
+def launch_block(kernel: Any, *arguments: Any) -> None:
+    """Run a kernel whose threads work together, as one block."""
+    kernel[1, 2 if SIMULATED else THREADS](*arguments)
+
+
 @cuda.jit
 def fill_kernel(values, value):  # type: ignore[no-untyped-def]
     """Set all of an array."""
     for t in range(cuda.grid(1), values.size, cuda.gridsize(1)):
         values[t] = value
-
-
-@cuda.jit
-def clear_kernel(near, far, surface, active):  # type: ignore[no-untyped-def]
-    """Set all to zero that fields release; ``surface`` may be a single voxel."""
-    nk, nj, ni = near.shape
-    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
-        k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        near[k, j, i] = _F(0.0)
-        far[k, j, i] = _F(0.0)
-        active[k, j, i] = 0
-        if k < surface.shape[0] and j < surface.shape[1] and i < surface.shape[2]:
-            surface[k, j, i] = _F(0.0)
 
 
 @cuda.jit
@@ -89,8 +83,9 @@ def trace_kernel(density, frame, sad, first_x, first_y, pitch, start, step, dept
 def release_kernel(  # type: ignore[no-untyped-def]
     density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step, table,
     table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far, surface_dose, active,
+    add,
 ):  # fmt: skip
-    """Add what the primary photons release, one thread per voxel; as :func:`cantlie.dose.rays.release`."""
+    """Set, or add to, what the primary photons release, one thread per voxel; as :func:`cantlie.dose.rays.release`."""
     nk, nj, ni = density.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
@@ -99,13 +94,18 @@ def release_kernel(  # type: ignore[no-untyped-def]
             pitch, start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm,
             lung_margin_mm,
         )  # fmt: skip
-        if reached:
-            active[k, j, i] = 1
-        if one + two > 0.0:
-            near[k, j, i] += one
-            far[k, j, i] += two
-            if contamination_mm > 0.0:
-                surface_dose[k, j, i] += surface
+        one, two, surface = _F(one), _F(two), _F(surface)
+        if add:
+            one += near[k, j, i]
+            two += far[k, j, i]
+            reached = reached or active[k, j, i] != 0
+        near[k, j, i] = one
+        far[k, j, i] = two
+        active[k, j, i] = 1 if reached else 0
+        if contamination_mm > 0.0:
+            if add:
+                surface += surface_dose[k, j, i]
+            surface_dose[k, j, i] = surface
 
 
 @cuda.jit
@@ -160,42 +160,47 @@ def rows_kernel(active, at_k, at_j, at_i, nk, nj, ni, first, last):  # type: ign
 
 @cuda.jit(fastmath=True)
 def sweep_kernel(  # type: ignore[no-untyped-def]
-    density, near, far, at_k, at_j, at_i, nk, nj, ni, everywhere, first, last, axis, reverse, origins, low, span,
-    constants, lines_p, lines_q, start, count, parts,
+    density, near, far, at_k, at_j, at_i, nk, nj, ni, everywhere, first, last, way, constants, lines_p, lines_q, start,
+    count, parts,
 ):  # fmt: skip
     """Follow every line of some directions through a box, one thread per line.
 
-    Each direction deposits into a part of its own; see :func:`cantlie.dose.sweep.lines` for the tables.
+    Each direction deposits into a part of its own. Of each direction ``way`` holds the dominant axis, whether it is
+    passed in reverse, the first line and the further lines along p and q, then the shifts along p and q at each step;
+    ``constants`` are those of :class:`cantlie.dose.sweep.Lines`.
     """
+    steps = (way.shape[1] - WAY_HEAD) // 2
     staged = constants.shape[1] > 17
     for t in range(cuda.grid(1), count * lines_p * lines_q, cuda.gridsize(1)):
         own = t // (lines_q * lines_p)
         m = start + own
-        if axis[m] == 0:
+        axis = way[m, 0]
+        if axis == 0:
             planes, rows, columns, before = nk, nj, ni, 0
-        elif axis[m] == 1:
+        elif axis == 1:
             planes, rows, columns, before = nj, nk, ni, nk * nj
         else:
             planes, rows, columns, before = ni, nk, nj, 2 * nk * nj
         line_p = t // lines_q % lines_p
         line_q = t % lines_q
-        if line_p >= rows + span[m, 0] or line_q >= columns + span[m, 1]:
+        if line_p >= rows + way[m, 4] or line_q >= columns + way[m, 5]:
             continue
-        line_p += low[m, 0]
-        line_q += low[m, 1]
+        line_p += way[m, 2]
+        line_q += way[m, 3]
+        reverse = way[m, 1]
         off_0, off_n, off_p, off_q = constants[m, 0], constants[m, 1], constants[m, 2], constants[m, 3]
         deep_0, deep_n, deep_p, deep_q = constants[m, 4], constants[m, 5], constants[m, 6], constants[m, 7]
         per_length, both_near, both_far = constants[m, 8], constants[m, 9], constants[m, 10]
         r0, r1, r2, r3 = _F(0.0), _F(0.0), _F(0.0), _F(0.0)
         for step in range(planes):
-            p = line_p - origins[m, 0, step]
-            q = line_q - origins[m, 1, step]
+            p = line_p - way[m, WAY_HEAD + step]
+            q = line_q - way[m, WAY_HEAD + steps + step]
             if p < 0 or q < 0 or p >= rows or q >= columns:
                 continue
-            n = planes - 1 - step if reverse[m] else step
-            if axis[m] == 0:
+            n = planes - 1 - step if reverse else step
+            if axis == 0:
                 k, j, i = n, p, q
-            elif axis[m] == 1:
+            elif axis == 1:
                 k, j, i = p, n, q
             else:
                 k, j, i = p, q, n
@@ -223,25 +228,67 @@ def sweep_kernel(  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def sum_kernel(parts, count, energy, add):  # type: ignore[no-untyped-def]
-    """Sum the parts of directions in their order, one thread per voxel; ``add`` to what is there, or set it."""
-    nk, nj, ni = energy.shape
+def sum_kernel(parts, count, density, at_k, at_j, at_i, dose, add, last, total, wanted):  # type: ignore[no-untyped-def]
+    """Sum the energy in the parts of directions in their order, one thread per voxel of a box.
+
+    ``add`` to what is there, or set it. With the ``last`` parts energy per volume becomes dose, ``at`` being the box's
+    place in the density; it is added to a total if one is ``wanted``.
+    """
+    nk, nj, ni = dose.shape
     cells = nk * nj * ni
     for t in range(cuda.grid(1), cells, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        value = energy[k, j, i] if add else _F(0.0)
+        value = dose[k, j, i] if add else _F(0.0)
         for m in range(count):
             value += parts[m * cells + t]
-        energy[k, j, i] = value
+        if last:
+            value /= density[at_k + k, at_j + j, at_i + i]
+        dose[k, j, i] = value
+        if wanted:
+            total[k, j, i] += value
 
 
 @cuda.jit
-def block_kernel(density, per_mass, fk, fj, fi, mass, result):  # type: ignore[no-untyped-def]
-    """Sum blocks of voxels into coarse ones, one thread per block; as :func:`cantlie.dose.regrid.coarsen`."""
+def energy_kernel(dose, density, place, sums):  # type: ignore[no-untyped-def]
+    """Sum the energy of a dose into one of the sums, by one block and always in the same order."""
+    own = cuda.shared.array(THREADS, np.float64)
+    thread, together = cuda.threadIdx.x, cuda.blockDim.x
+    nk, nj, ni = dose.shape
+    value = 0.0
+    for t in range(thread, nk * nj * ni, together):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        value += dose[k, j, i] * density[k, j, i]
+    own[thread] = value
+    cuda.syncthreads()
+    half = together // 2
+    while half > 0:
+        if thread < half:
+            own[thread] += own[thread + half]
+        cuda.syncthreads()
+        half //= 2
+    if thread == 0:
+        sums[place] = own[0]
+
+
+@cuda.jit
+def add_series_kernel(dose, sums, total):  # type: ignore[no-untyped-def]
+    """Add the rest of a geometric series: its last member so far, and the energies of the last two."""
+    nk, nj, ni = total.shape
+    ratio = sums[1] / sums[0] if sums[0] > 0.0 else 0.0
+    factor = _F(ratio / (1.0 - ratio)) if ratio < 0.95 else _F(0.0)
+    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
+        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        total[k, j, i] += factor * dose[k, j, i]
+
+
+@cuda.jit
+def block_kernel(density, near, far, fk, fj, fi, mass, near_mean, far_mean):  # type: ignore[no-untyped-def]
+    """Sum blocks of voxels into coarse ones, one thread per block; as :func:`cantlie.dose.regrid.coarsen`, twice."""
     nk, nj, ni = mass.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        mass[k, j, i], result[k, j, i] = _regrid.block_mean(density, per_mass, fk, fj, fi, k, j, i)
+        mass[k, j, i], near_mean[k, j, i] = _regrid.block_mean(density, near, fk, fj, fi, k, j, i)
+        _, far_mean[k, j, i] = _regrid.block_mean(density, far, fk, fj, fi, k, j, i)
 
 
 @cuda.jit
@@ -269,18 +316,18 @@ def reached_kernel(near, far, least, beside, reached):  # type: ignore[no-untype
 
 
 @cuda.jit
-def change_kernel(energy, density, at_k, at_j, at_i, coarse, fk, fj, fi, reached):  # type: ignore[no-untyped-def]
-    """Turn energy per volume in a box into dose, less the interpolation of a coarse dose; nothing out of reach.
+def change_kernel(dose, at_k, at_j, at_i, coarse, fk, fj, fi, reached):  # type: ignore[no-untyped-def]
+    """Turn the dose in a box into its difference to the interpolation of a coarse one; nothing out of reach.
 
-    ``at`` is the box's place in the density.
+    ``at`` is the box's place among the blocks in reach.
     """
-    nk, nj, ni = energy.shape
+    nk, nj, ni = dose.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        dose = energy[k, j, i] / density[at_k + k, at_j + j, at_i + i]
-        energy[k, j, i] = _F(0.0)
+        value = _F(0.0)
         if reached[at_k + k, at_j + j, at_i + i]:
-            energy[k, j, i] = dose - _regrid.refined_at(coarse, fk, fj, fi, at_k + k, at_j + j, at_i + i)
+            value = dose[k, j, i] - _regrid.refined_at(coarse, fk, fj, fi, at_k + k, at_j + j, at_i + i)
+        dose[k, j, i] = value
 
 
 @cuda.jit
@@ -301,38 +348,28 @@ def repeat_kernel(values, at_k, at_j, at_i, factor, fine):  # type: ignore[no-un
 
 
 @cuda.jit
-def add_means_kernel(energy, density, from_k, from_j, from_i, factor, at_k, at_j, at_i, total):  # type: ignore[no-untyped-def]
-    """Add the mean dose of the fine voxels in each voxel of a box.
-
-    ``from`` is the place of the energy's first voxel in ``density``, ``at`` that of the box in ``total``.
-    """
-    nk, nj, ni = energy.shape[0] // factor, energy.shape[1] // factor, energy.shape[2] // factor
+def means_kernel(dose, factor, at_k, at_j, at_i, total):  # type: ignore[no-untyped-def]
+    """Set voxels to the mean dose of the fine voxels in each of a box that begins at ``at``, others to zero."""
+    nk, nj, ni = total.shape
+    ck, cj, ci = dose.shape[0] // factor, dose.shape[1] // factor, dose.shape[2] // factor
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
-        k, j, i = t // (nj * ni), t // ni % nj, t % ni
+        k, j, i = t // (nj * ni) - at_k, t // ni % nj - at_j, t % ni - at_i
         value = _F(0.0)
-        for a in range(k * factor, (k + 1) * factor):
-            for b in range(j * factor, (j + 1) * factor):
-                for c in range(i * factor, (i + 1) * factor):
-                    value += energy[a, b, c] / density[from_k + a, from_j + b, from_i + c]
-        total[at_k + k, at_j + j, at_i + i] += value / _F(factor * factor * factor)
+        if 0 <= k < ck and 0 <= j < cj and 0 <= i < ci:
+            for a in range(k * factor, (k + 1) * factor):
+                for b in range(j * factor, (j + 1) * factor):
+                    for c in range(i * factor, (i + 1) * factor):
+                        value += dose[a, b, c]
+        total[at_k + k, at_j + j, at_i + i] = value / _F(factor * factor * factor)
 
 
 @cuda.jit
-def to_dose_kernel(energy, density, total):  # type: ignore[no-untyped-def]
-    """Turn energy per volume into dose in place, and add it to a sum."""
-    nk, nj, ni = energy.shape
-    for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
-        k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        energy[k, j, i] /= density[k, j, i]
-        total[k, j, i] += energy[k, j, i]
-
-
-@cuda.jit
-def add_scaled_kernel(values, factor, total, clear):  # type: ignore[no-untyped-def]
-    """Add an array times a factor to a sum; if ``clear``, leave zeros in it."""
+def add_scaled_kernel(values, factor, total, add):  # type: ignore[no-untyped-def]
+    """Add an array times a factor to a total, or set it to that."""
     nk, nj, ni = total.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        total[k, j, i] += _F(factor) * values[k, j, i]
-        if clear:
-            values[k, j, i] = _F(0.0)
+        value = _F(factor) * values[k, j, i]
+        if add:
+            value += total[k, j, i]
+        total[k, j, i] = value

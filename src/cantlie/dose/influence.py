@@ -21,7 +21,7 @@ from scipy.special import ndtr
 from cantlie.core.errors import DoseError
 from cantlie.core.grid import Grid
 from cantlie.core.progress import Progress, silent
-from cantlie.core.threads import shared_out
+from cantlie.core.threads import shared_out, spans
 from cantlie.core.volume import Volume
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.collapsed_cone import Accumulator, CpuDose, accumulator
@@ -41,7 +41,6 @@ _FINE_MM = 2.5
 _COARSE_MM = 12.5
 _FINE_MARGIN_MM = 15.0
 _FAR_MM = 200.0
-_MOST_SHARES = 32
 _SHARE_VOXELS = 4096
 
 
@@ -164,17 +163,15 @@ class Influence:
         if weights.shape != (self.shape[1],):
             raise DoseError(f"{weights.size} beamlet weights for {self.shape[1]} beamlets")
 
-        spans = [slice(a, b) for a, b in pairwise(self.offsets.tolist())]
-        planes = shared_out(lambda one: one[0].planes(weights[one[1]]), zip(self.beams, spans, strict=True))
+        own = [slice(a, b) for a, b in pairwise(self.offsets.tolist())]
+        planes = shared_out(lambda one: one[0].planes(weights[one[1]]), zip(self.beams, own, strict=True))
         dose = np.zeros(self.voxels.size, dtype=np.float32)
-        shares = min(max(self.voxels.size // _SHARE_VOXELS, 1), _MOST_SHARES)
 
         def read(voxels: slice) -> None:
             for beam, on_planes in zip(self.beams, planes, strict=True):
                 beam.add_read(on_planes, dose, voxels)
 
-        edges = np.linspace(0, self.voxels.size, shares + 1).astype(int).tolist()
-        shared_out(read, [slice(a, b) for a, b in pairwise(edges)])
+        shared_out(read, spans(self.voxels.size, _SHARE_VOXELS))
         return dose
 
     def adjoint(self, gradient: ArrayLike) -> NDArray[np.float32]:

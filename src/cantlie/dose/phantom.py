@@ -46,12 +46,14 @@ def phantom(density: Volume, model: BeamModel, lattice: Grid) -> Phantom:
         If a density is negative or not finite, or nothing in the volume is denser than 0.1 g/cm³.
     """
     values = np.asarray(density.values, dtype=np.float32)
-    if not (np.isfinite(values.min()) and np.isfinite(values.max()) and values.min() >= 0):
+    least, most = values.min(), values.max()
+    if not (np.isfinite(least) and np.isfinite(most) and least >= 0):
         raise DoseError("the density has voxels that are negative or not finite", remedy="check the density curve")
     body = values > _BODY_G_CM3
     runs = []
-    for axis in range(3):
-        some = np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
+    rows, columns = np.any(body, axis=2), np.any(body, axis=0)
+    for touched in (np.any(rows, axis=1), np.any(rows, axis=0), np.any(columns, axis=0)):
+        some = np.flatnonzero(touched)
         if some.size == 0:
             raise DoseError("there is nothing to deposit dose in: no voxel is denser than 0.1 g/cm³")
         runs.append(slice(int(some[0]), int(some[-1]) + 1))

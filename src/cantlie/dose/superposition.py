@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cantlie.core.grid import Grid
-from cantlie.core.threads import shared_out
+from cantlie.core.threads import shared_out, spans
 from cantlie.dose.attenuation import terma
 from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.directions import mean_frame
@@ -33,7 +32,6 @@ _ELECTRON_SPACING_MM = 1.25
 _MOST_ELECTRON_VOXELS = 700_000
 _MOST_NEAR_VOXELS = 250_000
 _OPEN_SHARE = 0.01
-_SLABS = 32
 
 
 def unit_dose(
@@ -118,10 +116,11 @@ class _Beam:
         arguments = shape.arguments(
             frame, shape.integral, shape.reach_mm, self.depth_mm, shape.table, shape.softening
         )  # fmt: skip
-        edges = np.linspace(0, grid.shape[0], _SLABS + 1).astype(int).tolist()
-        shared_out(
-            lambda slab: release(*slab, density, *arguments, to.near, to.far, to.surface, to.active), pairwise(edges)
-        )
+
+        def slab(k: slice) -> None:
+            release(k.start, k.stop, density, *arguments, to.near, to.far, to.surface, to.active)
+
+        shared_out(slab, spans(grid.shape[0]))
 
 
 def electron_factor(voxels: int, spacing_mm: tuple[float, float, float]) -> int:
