@@ -234,3 +234,16 @@ def test_a_fraction_dose_that_is_only_of_one_fraction_is_found_out_by_the_prescr
         summed = summed_plans([dose_file(given_gy, "FRACTION", uid, (1,))], plans, ALTERNATING, regions)
         assert float(summed.physical.values.max()) == pytest.approx(31.0, rel=1e-5)
         assert any("taken as that of one fraction" in note.message for note in summed.notes) == (given_gy < 30)
+
+
+def test_a_plan_with_a_wedge_is_judged_by_its_dose_and_says_that_its_beams_were_not_read(case, tmp_path):
+    folder, _ = case
+    data = dcmread(folder / "RP_PTV1.dcm")
+    data.BeamSequence[0].NumberOfWedges = 1
+    data.save_as(folder / "RP_PTV1.dcm")
+    out = tmp_path / "out"
+    assert run(["evaluate", str(folder), "--protocol", "zhang2021-alternating", "--out", str(out)]) in (0, 1)
+    results = json.loads((out / "results.json").read_text())
+    assert {row["target"]: row["fractions"] for row in results["plans_summed"]} == {"PTV1": 15, "PTV2": 8}
+    assert any("beams of the plan were not read: the beam has a wedge" in note["message"] for note in results["warnings"])
+    assert any("only moved" in note["message"] for note in results["warnings"])

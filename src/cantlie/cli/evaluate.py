@@ -13,6 +13,7 @@ from cantlie.cli.console import progress_shown, say, say_json
 from cantlie.cli.options import (
     AliasOption,
     CaseArgument,
+    DensityOption,
     JsonOption,
     OutOption,
     PatientOption,
@@ -58,6 +59,22 @@ def evaluate(
     shift_mm: ShiftOption = None,
     shifts: ShiftsOption = None,
     simulate_setup: SimulateOption = None,
+    recalculate: Annotated[
+        bool,
+        typer.Option(
+            "--recalculate/--static-dose",
+            help="Displacements and density errors by the dose engine (needs RTPLANs), or by moving the dose only.",
+        ),
+    ] = True,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            metavar="ID|FILE",
+            help="Beam model for --recalculate; else a generic one of the plan's energy.",
+        ),
+    ] = None,
+    density_curve: DensityOption = None,
     seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,6 +101,9 @@ def evaluate(
         label=label,
         start=start.date() if start else None,
         what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed),
+        machine=machine,
+        density_curve=density_curve,
+        recalculate=recalculate,
     )
     with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
         dosimetry = evaluate_case(request, progress)

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from cantlie.core.errors import DicomError
 from cantlie.dicom.inventory import RT_DOSE, RT_PLAN, Inventory, Record, scan
-from cantlie.dicom.plan_file import PlanFile, plans_of
+from cantlie.dicom.plan_file import PlanFile, stated_plans_of
 from cantlie.dicom.rtdose import DoseFile, dose_of
 from cantlie.dicom.values import parse
 from cantlie.patient.case import Case
@@ -20,6 +20,8 @@ _File = TypeVar("_File")
 
 def plans_of_case(path: Path, case: Case, inventory: Inventory | None = None) -> tuple[PlanFile, ...]:
     """Read all photon plans of a case that were made on its CT; one for each fraction group of an RTPLAN.
+
+    A plan that Cantlie cannot calculate (wedges, electrons ...) is read without its beams, and a note of it says so.
 
     Parameters
     ----------
@@ -33,9 +35,9 @@ def plans_of_case(path: Path, case: Case, inventory: Inventory | None = None) ->
     Raises
     ------
     DicomError
-        If a plan is damaged or has something that Cantlie cannot calculate.
+        If a plan does not even say its fractions.
     """
-    groups = _companions(path, case, inventory, RT_PLAN, plans_of, "plan")
+    groups = _companions(path, case, inventory, RT_PLAN, stated_plans_of, "plan")
     return tuple(plan for own in groups for plan in own)
 
 

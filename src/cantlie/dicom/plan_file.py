@@ -141,6 +141,11 @@ def read_plan_groups(path: Path, fraction_group: int | None = None) -> tuple[Pla
     return plans_of(_parsed(path), str(path), fraction_group)
 
 
+def read_stated_plans(path: Path) -> tuple[PlanFile, ...]:
+    """Read an RTPLAN file for what it says of its dose (see `stated_plans_of`)."""
+    return stated_plans_of(_parsed(path), str(path))
+
+
 def _parsed(path: Path) -> Dataset:
     try:
         content = path.read_bytes()
@@ -208,6 +213,45 @@ def plans_of(dataset: Dataset, where: str, fraction_group: int | None = None) ->
         for number, one in zip(numbered, groups, strict=True)
         if fraction_group in (None, number)
     )
+
+
+def stated_plans_of(dataset: Dataset, where: str) -> tuple[PlanFile, ...]:
+    """Read an RTPLAN for what it says of its dose: as `plans_of`, or without beams where those cannot be calculated.
+
+    Raises
+    ------
+    DicomError
+        If it is not an RTPLAN, or does not say its fractions.
+    """
+    try:
+        return plans_of(dataset, where)
+    except DicomError as error:
+        groups = items(dataset, "FractionGroupSequence")
+        if text(dataset, "SOPClassUID") != RT_PLAN or not groups:
+            raise
+        numbered = tuple(integer(one, "FractionGroupNumber", where, n + 1) for n, one in enumerate(groups))
+        stated = []
+        for number_, group in zip(numbered, groups, strict=True):
+            fractions = integer(group, "NumberOfFractionsPlanned", where, 0)
+            if not 1 <= fractions <= _MOST_FRACTIONS:
+                raise
+            notes = [Note(f"the beams of the plan were not read: {error.what}", Path(where).name)]
+            prescription_gy, target_name = _prescription(dataset, group, where, notes)
+            plan = TreatmentPlan(
+                text(dataset, "RTPlanLabel"), "", (), fractions, prescription_gy, target_name,
+                text(dataset, "SOPInstanceUID"), tuple(notes),
+            )  # fmt: skip
+            stated.append(
+                PlanFile(
+                    plan, {}, {}, {}, {}, {}, PatientSetup(""),
+                    frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+                    patient_id=text(dataset, "PatientID"),
+                    fraction_group=number_,
+                    fraction_groups=numbered,
+                    notes=tuple(notes),
+                )
+            )  # fmt: skip
+        return tuple(stated)
 
 
 def _group_number(group: Dataset, where: str) -> int:

@@ -62,7 +62,7 @@ def delivered_course_of_case(
     targets = {uid: file.plan.target_name for uid, file in own.items() if file.plan.target_name in names}
     if len(names) == 1:
         targets = dict.fromkeys(own or {record.plan_uid for record in records}, names[0])
-    planned_mu = {uid: file.plan.mu for uid, file in own.items() if len(file.fraction_groups) == 1}
+    planned_mu = {uid: file.plan.mu for uid, file in own.items() if file.plan.beams and len(file.fraction_groups) == 1}
     deliveries = deliveries_of(records, targets, planned_mu)
     if not deliveries:
         raise InputError(

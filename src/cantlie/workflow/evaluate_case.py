@@ -13,7 +13,7 @@ from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.course.calendar import next_monday, plan_calendar
 from cantlie.dicom.companions import doses_of_case, plans_of_case
-from cantlie.dicom.plan_file import read_plan_file
+from cantlie.dicom.plan_file import read_stated_plans
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
 from cantlie.patient.names import standard_name
 from cantlie.patient.regions import Regions
@@ -24,12 +24,14 @@ from cantlie.target.build import build_targets
 from cantlie.target.recipes import matching
 from cantlie.workflow.choices import with_choices
 from cantlie.workflow.delivery_record import delivered_course_of_case, delivery_results, delivery_sections
+from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
 from cantlie.workflow.other_cts import doses_of_other_cts
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.plan_doses import SummedPlans, summed_plans
 from cantlie.workflow.results import dvh_csv, results_of, risks_of
+from cantlie.workflow.robustness_stage import RobustnessRequest
 from cantlie.workflow.run_folder import RunFolder, key_of
 from cantlie.workflow.summed_biology import biology_of_sum, eqd2_metrics
 from cantlie.workflow.what_if import Subject, WhatIf, answers_to, course_of_doses
@@ -52,6 +54,8 @@ class EvaluateCase:
     ``plans`` are RTPLANs outside the case; ``fractions`` are those of the doses in their order, or one for all, where
     no RTPLAN says them; ``scheme`` is that of a protocol with several. ``others`` are folders of plans on other CTs of
     the patient, whose doses are deformed to the CT of the case and summed; their fractions follow those of the case.
+    With ``recalculate`` the dose engine finds what displacements and density errors change beyond moving the doses,
+    with the beam model of ``machine`` and the CT's ``density_curve``; it needs the RTPLANs.
     """
 
     case: Path
@@ -69,6 +73,9 @@ class EvaluateCase:
     start: date | None = None
     others: tuple[Path, ...] = ()
     what_if: WhatIf = field(default_factory=WhatIf)
+    machine: str | None = None
+    density_curve: Path | None = None
+    recalculate: bool = True
 
 
 def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimetry:
@@ -92,12 +99,16 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
             series=request.series,
             structure_set=request.structure_set,
             patient=request.patient,
+            density_curve=request.density_curve,
             progress=step,
         )
 
     patient = run.stage("reading the case", key_of(str(request.case)), read, keep=False)
     files = _dose_files(request, patient)
-    plans = (*plans_of_case(request.case, patient.case), *(read_plan_file(path) for path in request.plans))
+    plans = (
+        *plans_of_case(request.case, patient.case),
+        *(plan for path in request.plans for plan in read_stated_plans(path)),
+    )
     others = run.stage(
         "other CTs",
         "",
@@ -122,12 +133,22 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     recorded = delivered_course_of_case(request.case, patient.case, plans, protocol, request.start)
     calendar = plan_calendar(protocol, request.start or next_monday(date.today()))
     course = course_of_doses(protocol, doses, fractions, calendar if recorded is None else recorded.calendar)
-    subject = Subject(protocol, regions, doses, prescriptions, fractions, course)
+
+    def engine(asked: RobustnessRequest, step: Progress) -> EngineChanges:
+        ct = patient.case.ct
+        return engine_changes(
+            summed.plans, plans, patient.density, ct.patient_position, ct.frame_of_reference_uid, asked.shift_mm,
+            asked.density_percent, machine=request.machine, progress=step,
+        )  # fmt: skip
+
+    able = request.recalculate and bool(plans) and bool(summed.plans)
+    subject = Subject(protocol, regions, doses, prescriptions, fractions, course, engine=engine if able else None)
     answers = run.stage("what if", "", lambda step: answers_to(request.what_if, subject, step), keep=False)
     notes = tuple(
         dict.fromkeys(
             (
                 *patient.notes,
+                *(note for plan in plans if not plan.plan.beams for note in plan.notes),
                 *with_targets.notes,
                 *_unknown_scheme(request, protocol),
                 *summed.notes,

@@ -22,7 +22,7 @@ from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
 from cantlie.machine.mlc import Mlc
 from cantlie.plan.delivery import PIXEL_MM, TAIL_MM
-from cantlie.plan.pieces import pieces
+from cantlie.plan.pieces import by_direction, pieces
 from cantlie.plan.treatment import Segment, TreatmentBeam
 
 _SMALL_FIELD_MM = 40.0
@@ -76,8 +76,15 @@ class PlanEngine:
         return Volume(grid, total)
 
 
-def plan_engine(plan_file: PlanFile, machines: Mapping[int, Machine], patient_position: str) -> PlanEngine:
+def plan_engine(
+    plan_file: PlanFile, machines: Mapping[int, Machine], patient_position: str, arc_step_deg: float | None = None
+) -> PlanEngine:
     """Return a plan ready for calculation on a patient who lies in a given position.
+
+    Parameters
+    ----------
+    arc_step_deg
+        Arcs are fired from directions as far apart; None for the finest pieces.
 
     Raises
     ------
@@ -88,7 +95,7 @@ def plan_engine(plan_file: PlanFile, machines: Mapping[int, Machine], patient_po
     fields: dict[BeamModel, list[Field]] = defaultdict(list)
     for beam in placed:
         model = beam_of(machines[beam.number])
-        fields[model] += _fields_of(beam, machines[beam.number], model, plan_file)
+        fields[model] += _fields_of(beam, machines[beam.number], model, plan_file, arc_step_deg)
     directions = {beam.number: beam.control_points[0].geometry for beam in placed}
     return PlanEngine(plan_file, machines, dict(fields), directions)
 
@@ -98,15 +105,20 @@ def _moved(field: Field, shift_mm: Sequence[float]) -> Field:
     return replace(field, geometry=replace(field.geometry, isocentre_mm=(x, y, z)))
 
 
-def _fields_of(beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file: PlanFile) -> list[Field]:
+def _fields_of(
+    beam: TreatmentBeam, machine: Machine, model: BeamModel, plan_file: PlanFile, arc_step_deg: float | None
+) -> list[Field]:
     """Return the fields of a beam for one fraction, one for each direction that it fires from.
 
     Leaves are those of the plan file where it has any; how thick and how rounded they are is the machine's.
     """
     mlc = _mlc(beam.number, machine, plan_file)
     by_geometry: dict[BeamGeometry, list[Segment]] = defaultdict(list)
-    for piece in pieces(beam):
-        by_geometry[piece.geometry].append(piece)
+    if arc_step_deg is None:
+        for piece in pieces(beam):
+            by_geometry[piece.geometry].append(piece)
+    else:
+        by_geometry |= by_direction(beam, arc_step_deg)
     fields = []
     for geometry, own in by_geometry.items():
         apertures = [piece.aperture for piece in own]

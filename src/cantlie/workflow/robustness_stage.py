@@ -29,6 +29,9 @@ from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.rule_judge import RuleJudge
 
 Level = Literal["off", "quick", "full"]
+_MOVED_ONLY = (
+    "The dose stays where the room has it and the anatomy moves in it (rigid displacement, no recalculation). "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def robustness_of(
     density_changes: Mapping[str, Volume] | None = None,
     progress: Progress = silent,
     given_dose: Volume | None = None,
+    setup_changes: Mapping[Shift, Mapping[str, Volume]] | None = None,
+    engine_method: str = "",
 ) -> Robustness | None:
     """Judge doses in scenarios of set-up and density; None when the level is ``off``.
 
@@ -92,6 +97,10 @@ def robustness_of(
         density is not varied.
     given_dose
         The part of the dose of the course that was given before and stays as it is.
+    setup_changes
+        Displacement to what the dose of each plan then is more than the moved one, by target.
+    engine_method
+        How those changes were calculated, for the report; empty where doses are only moved.
     """
     if request.level == "off":
         return None
@@ -108,7 +117,7 @@ def robustness_of(
     nominal_curves = judge.curves(doses)
     nominal = judge.values(nominal_curves)
     collector = BandCollector(nominal_curves)
-    maker = _Doses(_without(doses, given_dose), changes, request.density_percent)
+    maker = _Doses(_without(doses, given_dose), changes, request.density_percent, setup_changes or {})
     outcomes = []
     for number, scenario in enumerate(scenarios):
         progress(number / len(scenarios), f"scenario {scenario.name}")
@@ -117,10 +126,10 @@ def robustness_of(
         outcomes.append((scenario, judge.values(curves)))
     metrics = metric_bands(nominal, outcomes)
     method = (
-        "The dose stays where the room has it and the anatomy moves in it (rigid displacement, no recalculation). "
+        (engine_method or _MOVED_ONLY)
         + (
             "Density errors: the change is calculated by the collapsed cone on a 6 mm grid. "
-            if can_vary_density
+            if can_vary_density and not engine_method
             else ""
         )
         + "Structures and targets move with the patient; a planning target volume that moves is meant to lose dose at "
@@ -157,6 +166,7 @@ class _Doses:
     planned: Mapping[str, Volume]
     changes: Mapping[str, Volume]
     percent: float
+    setup_changes: Mapping[Shift, Mapping[str, Volume]]
     _blurred: tuple[Shift, dict[str, Volume]] | None = None
 
     def of(self, scenario: Scenario) -> dict[str, Volume]:
@@ -167,7 +177,9 @@ class _Doses:
             doses = self._blur(scenario.random_sd_mm)
         own = [name for name in doses if name != COURSE]
         if not any(any(shift) for shift in scenario.plan_shift_mm.values()):
-            return {name: moved(dose, scenario.shift_mm) for name, dose in doses.items()}
+            found = {name: moved(dose, scenario.shift_mm) for name, dose in doses.items()}
+            own_changes = self.setup_changes.get(scenario.shift_mm) if scenario.kind == "set-up" else None
+            return found if own_changes is None else _with_changes(found, own_changes)
         result = {name: moved(doses[name], scenario.shift_of(name)) for name in own}
         grid = doses[COURSE].grid
         total = np.zeros(grid.shape, dtype=np.float32)
@@ -197,6 +209,18 @@ class _Doses:
         if self._blurred is None or self._blurred[0] != sd_mm:
             self._blurred = (sd_mm, {name: blurred(dose, sd_mm) for name, dose in self.planned.items()})
         return dict(self._blurred[1])
+
+
+def _with_changes(doses: Mapping[str, Volume], changes: Mapping[str, Volume]) -> dict[str, Volume]:
+    """Return doses of plans and their sum with what each plan's is more, never negative."""
+    result = {}
+    for name, dose in doses.items():
+        own = changes.values() if name == COURSE else [changes[name]] if name in changes else []
+        values = np.asarray(dose.values, dtype=np.float32)
+        for change in own:
+            values = values + change.resample(dose.grid).values
+        result[name] = Volume(dose.grid, np.maximum(values, 0.0).astype(np.float32))
+    return result
 
 
 def robustness_results(robustness: Robustness) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ from cantlie.report.radiograph_figure import radiograph_section
 from cantlie.report.robustness_pages import robustness_section
 from cantlie.target.recipes import matching
 from cantlie.workflow.displaced_course import DisplacedCourse, displaced_course, displaced_results, shifts_for
+from cantlie.workflow.displaced_engine import EngineChanges
 from cantlie.workflow.dosimetry import COURSE
 from cantlie.workflow.motion_stage import REALISATIONS, MotionEffect, motion_effect, motion_results
 from cantlie.workflow.radiograph_stage import Outline, TakenRadiograph, grouped, take_radiographs, write_radiographs
@@ -87,6 +88,8 @@ class Subject:
         What doses can be calculated again from; without plans doses are only displaced.
     given_dose
         The part of the dose of the course that was given before, on another CT, and stays as it is.
+    engine
+        Calculates what displacements and density errors change in doses of plans made elsewhere.
     """
 
     protocol: Protocol
@@ -101,6 +104,7 @@ class Subject:
     model: BeamModel | None = None
     case: Case | None = None
     given_dose: Volume | None = None
+    engine: Callable[[RobustnessRequest, Progress], EngineChanges] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,11 +214,16 @@ def answers_to(what_if: WhatIf, subject: Subject, progress: Progress = silent) -
         )
     if subject.course is not None:
         shifts = shifts_for(subject.course, what_if.shifts, what_if.simulated_mm, seed=what_if.seed)
-    changes = _density_changes(subject, request, part(progress, 0.0, 0.2))
+    engine = EngineChanges()
+    if subject.engine is not None and request.level != "off":
+        engine = subject.engine(request, part(progress, 0.0, 0.2))
+    changes = engine.density or _density_changes(subject, request, part(progress, 0.0, 0.2))
     robustness = robustness_of(
         request, protocol, subject.regions, subject.doses, subject.prescriptions_gy, subject.fractions, changes,
-        part(progress, 0.2, 0.5), subject.given_dose,
+        part(progress, 0.2, 0.5), subject.given_dose, engine.setup, engine.method,
     )  # fmt: skip
+    if robustness is not None:
+        robustness = replace(robustness, notes=(*engine.notes, *robustness.notes))
     displaced = None
     if shifts is not None and subject.course is not None:
         displaced = displaced_course(
