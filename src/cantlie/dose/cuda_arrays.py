@@ -78,6 +78,11 @@ class CudaArrays:
                 _free_bytes += _size(array)
 
 
+def free_bytes() -> int:
+    """Return how much memory of the GPU is free."""
+    return int(cuda.current_context().get_memory_info()[0])
+
+
 def _size(array: Any) -> int:
     return int(np.prod(array.shape)) * int(np.dtype(array.dtype).itemsize)
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import cuda
 from numpy.typing import NDArray
 
 from cantlie.core.grid import Grid
 from cantlie.dose import cuda_kernels as kernels
 from cantlie.dose.beam_map import BeamMap, beam_map
 from cantlie.dose.calibration import fluence_per_mu
-from cantlie.dose.cuda_arrays import CudaArrays
+from cantlie.dose.cuda_arrays import CudaArrays, free_bytes
 from cantlie.dose.cuda_kernels import launch, launch_block
 from cantlie.dose.directions import mean_frame
 from cantlie.dose.field import Field
@@ -116,8 +115,7 @@ class CudaDose:
         self._parts: Any = None
         self._most_parts = _MOST_PARTS
         if not kernels.SIMULATED:
-            free, _ = cuda.current_context().get_memory_info()
-            self._most_parts = min(_MOST_PARTS, int(_PARTS_SHARE * free) // 4)
+            self._most_parts = min(_MOST_PARTS, int(_PARTS_SHARE * free_bytes()) // 4)
         self._coarse = block_factors(self.grid.spacing_mm, SCATTER_SPACING_MM)
         self._coarse_mm = times(self.grid.spacing_mm, self._coarse)
         self._coarse_density, _, _ = self._blocks(density, density, density, self._coarse, self._arrays)

@@ -15,6 +15,7 @@ from cantlie.core.errors import DoseError
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_EXTRA = "install the extra: pip install 'cantlie[cuda]'"
 _wanted: ContextVar[Device] = ContextVar("device", default="auto")
 
 
@@ -49,6 +50,8 @@ def gpu() -> Gpu:
     try:
         from numba import cuda
 
+        if "numba_cuda" not in str(cuda.__file__):  # numba's own, older CUDA target does not compile our kernels
+            return Gpu(problem=f"numba-cuda is not installed; {_EXTRA}")
         if not cuda.is_available():
             return Gpu(problem="the CUDA driver finds no GPU")
         from cantlie.dose.cuda_kernels import fill_kernel, launch
@@ -61,9 +64,7 @@ def gpu() -> Gpu:
         return Gpu(name.decode() if isinstance(name, bytes) else str(name))
     except Exception as error:  # whatever a driver, a toolkit or a compiler may raise means: not usable
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Gpu(
-            problem=f"the GPU cannot be used ({text[:120]}); is the extra installed? pip install 'cantlie[cuda]'"
-        )
+        return Gpu(problem=f"the GPU cannot be used ({text[:120]})")
 
 
 def device_name(device: Device | None = None) -> str:
