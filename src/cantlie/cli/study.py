@@ -158,6 +158,39 @@ def dosimetry(
 
 
 @app.command()
+def scores(
+    data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV file to write.")],
+) -> None:
+    """Write the liver scores of a cohort (ALBI, Child-Pugh, MELD) from its laboratory values, day by day."""
+    from cantlie.cohort.importing import read_cohort
+    from cantlie.cohort.liver_scores import liver_scores
+    from cantlie.core.errors import CohortError
+    from cantlie.core.files import write_text
+
+    cohort = read_cohort(data)
+    found = liver_scores(cohort)
+    if found.empty:
+        raise CohortError(
+            "no liver score can be worked out", where=data.name, remedy="add bilirubin, albumin, INR ... as labs.csv"
+        )
+    write_text(out, found.to_csv(index=False, date_format="%Y-%m-%d", float_format="%.4g"))
+    names = {
+        "albi": "ALBI",
+        "child_pugh_score": "Child-Pugh",
+        "meld": "MELD",
+        "meld_na": "MELD-Na",
+        "meld_3": "MELD 3.0",
+    }
+    rows = []
+    for column, name in names.items():
+        known = found[found[column].notna()]
+        rows.append([name, str(len(known)), str(known["patient_id"].nunique())])
+    say_table(["score", "days", "patients"], rows, title=f"{len(cohort)} patients")
+    say(f"\n{out}. MELD counts no dialysis, which the tables do not hold. Research use only.")
+
+
+@app.command()
 def fhir(
     data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON file to write.")],

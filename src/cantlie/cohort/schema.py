@@ -328,11 +328,31 @@ IDENTIFYING = (
 )
 """Column names that point to a person; such a column is refused (research data are pseudonymous)."""
 
+LIVER_SCORES = Table(
+    "liver_scores",
+    "Derived, never read: liver function on each day with a bilirubin.",
+    (
+        Column("patient_id", "id", "pseudonym of the patient", required=True),
+        Column("date", "date", "day of the bilirubin", required=True),
+        Column("albi", "number", "albumin-bilirubin score"),
+        Column("albi_grade", "integer", "ALBI grade", low=1, high=3),
+        Column("malbi_grade", "code", "modified ALBI grade", codes=("1", "2a", "2b", "3")),
+        Column("child_pugh_score", "integer", "Child-Pugh points", low=5, high=15),
+        Column("child_pugh_class", "code", "Child-Pugh class", codes=("A", "B", "C")),
+        Column("meld", "number", "MELD"),
+        Column("meld_na", "integer", "MELD-Na", low=6, high=40),
+        Column("meld_3", "number", "MELD 3.0"),
+    ),
+    ("patient_id", "date"),
+)
+DERIVED_TABLES: dict[str, Table] = {LIVER_SCORES.name: LIVER_SCORES}
+"""Tables that are worked out from the others when a variable asks for them (``cantlie.cohort.liver_scores``)."""
+
 
 def schema_markdown() -> str:
     """Return the documented schema as Markdown, one section for each table."""
     lines = ["# Tables of a cohort", ""]
-    for table in TABLES.values():
+    for table in (*TABLES.values(), *DERIVED_TABLES.values()):
         lines += [f"## {table.name}", "", table.description, f"Unique: {', '.join(table.key)}.", ""]
         lines += ["| column | kind | required | allowed | meaning |", "|---|---|---|---|---|"]
         for column in table.columns:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cantlie.cohort.schema import TABLES
+from cantlie.cohort.liver_scores import liver_scores
+from cantlie.cohort.schema import DERIVED_TABLES, TABLES
 from cantlie.cohort.tables import Cohort
 from cantlie.core.errors import CohortError
 
@@ -28,7 +29,8 @@ class Variable:
     name, label
         Identifier and name in tables.
     source
-        ``table.column``; in ``labs`` the column ``times_uln`` is value over the upper limit of normal.
+        ``table.column``, also of the derived table ``liver_scores``;
+        in ``labs`` the column ``times_uln`` is value over the upper limit of normal.
     where
         Rows that count: column to value or list of values.
     aggregate
@@ -96,13 +98,13 @@ def evaluate_all(cohort: Cohort, variables: Iterable[Variable]) -> pd.DataFrame:
 
 def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
     """Return a variable before it is divided into classes."""
-    if variable.table not in TABLES:
+    if variable.table not in TABLES and variable.table not in DERIVED_TABLES:
         raise CohortError(
             f"no table is called {variable.table!r}",
             where=f"variable {variable.name}",
-            remedy=f"tables: {', '.join(TABLES)}",
+            remedy=f"tables: {', '.join((*TABLES, *DERIVED_TABLES))}",
         )
-    rows = cohort.table(variable.table)
+    rows = liver_scores(cohort) if variable.table in DERIVED_TABLES else cohort.table(variable.table)
     if variable.source == "labs.times_uln":
         rows = rows.assign(times_uln=rows["value"] / rows["uln"])
     column = variable.column
