@@ -156,6 +156,19 @@ def test_caudate_lobe_goes_where_the_protocol_says(patient):
     assert any("caudate" in note.message for note in divide_liver(patient, Split(caudate="left")).notes)
 
 
+@pytest.mark.parametrize("missing", [(), ("SpinalCord",)])
+def test_a_liver_on_the_left_is_noted(patient, missing):
+    points = GRID.points_mm()
+    body = ((points[..., 0] / 130) ** 2 + (points[..., 1] / 110) ** 2 <= 1).astype(np.float32)
+    usual = _without(patient.with_region("BODY", body), *missing)
+    assert not any("on the patient's left" in note.message for note in divide_liver(usual, Split()).notes)
+    mirrored = Regions(GRID, {name: np.flip(mask, 2).copy() for name, mask in usual.fractions.items()})
+    plane = Split(method="plane", plane_point_mm=(40, 0, 0), plane_normal=(1, 0, 0))
+    for split in (plane, Split()):
+        (note,) = [n for n in divide_liver(mirrored, split).notes if "on the patient's left" in n.message]
+        assert "situs inversus" in note.message and note.level == "warning"
+
+
 def test_a_liver_cut_by_the_ct_is_noted(patient):
     cut = Regions(
         Grid((20, 60, 70), GRID.spacing_mm, GRID.origin_mm), {k: v[:20] for k, v in patient.fractions.items()}

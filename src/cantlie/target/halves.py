@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cantlie.core.errors import StructureError
 from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
+from cantlie.patient.names import BODY
 from cantlie.patient.regions import Regions, union
 from cantlie.protocol.sections import Split
 from cantlie.target.cantlie_plane import CantliePlane, ChainStep, find_cantlie_plane, plane_with_fraction
@@ -19,6 +20,7 @@ from cantlie.target.plane import Plane
 
 Fractions = NDArray[np.float32]
 CAUDATE = "Liver_S1"
+_ON_THE_LEFT_MM = 15.0
 RIGHT_SEGMENTS = ("Liver_S5", "Liver_S6", "Liver_S7", "Liver_S8")
 LEFT_SEGMENTS = ("Liver_S2", "Liver_S3", "Liver_S4", "Liver_S4a", "Liver_S4b")
 SOURCE = "Cantlie 1897; Couinaud 1954; CT volumetry right 59.5 +- 13.5 % in 63 patients (IMPRS 22699)"
@@ -98,7 +100,7 @@ def divide_liver(regions: Regions, split: Split, *, lesions: Iterable[str] = (),
         raise StructureError("there is no liver to divide", where=liver, remedy="contour the liver")
     lesions = tuple(lesions)
     whole = regions[liver]
-    notes = _notes_on_imaging(whole, liver)
+    notes = [*_notes_on_imaging(whole, liver), *_notes_on_side(regions, liver)]
     if split.method == "plane":
         found = _given_plane(regions, split, liver)
     elif split.method == "couinaud" or (split.method == "anatomy" and _has_segments(regions)):
@@ -191,6 +193,26 @@ def _notes_on_imaging(whole: Fractions, liver: str) -> list[Note]:
     return [
         Note(f"the liver reaches the {slices} slice of the CT: halves and volumes are those of the imaged part", liver)
     ]
+
+
+def _notes_on_side(regions: Regions, liver: str) -> list[Note]:
+    """Say where the liver lies on the patient's left: situs inversus, or images that were mirrored."""
+    middle = next((name for name in ("SpinalCord", "SpinalCanal", BODY) if name in regions and regions[name].any()), "")
+    if not middle:
+        return []
+
+    def centre_x_mm(name: str) -> float:
+        along = regions[name].sum(axis=(0, 1), dtype=np.float64)
+        return float(along @ regions.grid.x_mm / along.sum())
+
+    left_mm = centre_x_mm(liver) - centre_x_mm(middle)
+    if left_mm < _ON_THE_LEFT_MM:
+        return []
+    message = (
+        f"the liver lies on the patient's left, {left_mm:.0f} mm from the middle of {middle} (situs inversus, or "
+        "mirrored images); it was divided as if it lay on the right: check the images, and give a plane"
+    )
+    return [Note(message, liver)]
 
 
 def _given_plane(regions: Regions, split: Split, liver: str) -> CantliePlane:
