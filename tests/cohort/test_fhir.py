@@ -81,3 +81,99 @@ def test_the_command_writes_it_and_refuses_a_cohort_without_courses(folder, tmp_
     assert json.loads(out.read_text())["resourceType"] == "Bundle"
     (folder / "courses.csv").unlink()
     assert run(["study", "fhir", str(folder), "--out", str(out)]) == 2
+
+
+@pytest.fixture
+def whole(folder) -> Path:
+    """Return the cohort with tumours, stages, responses and events."""
+    write_text(
+        folder / "patients.csv",
+        "patient_id,sex,completed,primary_site,histology,primary_diagnosed,metastasis_diagnosed,t_stage,n_stage,m_stage,"
+        "ajcc_edition\n"
+        "P_1,female,yes,rectum,adenocarcinoma,2018-01-04,2019-06-01,T3,N1,M1,8\n"
+        "P 2,male,no,breast,,,,T2,,,\nP3,,,,,,,,,,\n",
+    )
+    write_text(
+        folder / "assessments.csv",
+        "patient_id,date,kind,value,method,lesion_id\n"
+        "P_1,2020-06-20,response,PR,RECIST 1.1,\nP_1,2020-09-20,response,CR,,L1\nP 2,2020-07-01,response,NE,,\n",
+    )
+    write_text(
+        folder / "events.csv",
+        "patient_id,date,kind,detail\n"
+        "P_1,2021-02-01,local_progression,segment 8\nP_1,2022-03-04,death,\nP 2,2021-01-01,last_follow_up,\n",
+    )
+    return folder
+
+
+def test_tumours_stages_and_outcomes_stand_in_the_bundle(whole):
+    bundle = fhir_bundle(read_cohort(whole))
+    first, second, _ = of_type(bundle, "Patient")
+    assert first["deceasedDateTime"] == "2022-03-04" and "deceasedDateTime" not in second
+    conditions = of_type(bundle, "Condition")
+    assert [c["code"]["text"] for c in conditions] == [
+        "primary tumour of rectum, adenocarcinoma",
+        "metastases",
+        "primary tumour of breast",
+    ]
+    found = of_type(bundle, "Observation")
+    stages = {o["code"]["coding"][0]["code"]: o for o in found if o["id"].startswith("stage-1")}
+    assert {code: o["valueCodeableConcept"]["text"] for code, o in stages.items()} == {
+        "78873005": "T3",
+        "277206009": "N1",
+        "277208005": "M1",
+    }
+    status = {o["id"]: o for o in found if o["code"].get("coding", [{}])[0].get("code") == "97509-4"}
+    assert status["response-1"]["valueCodeableConcept"]["coding"][0]["code"] == "551001000124108"
+    assert status["event-1"]["valueCodeableConcept"]["coding"][0]["code"] == "271299001"
+    assert "coding" not in status["response-3"]["valueCodeableConcept"]  # not evaluable says nothing of the disease
+    names = {f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in bundle["entry"]}
+    assert len(names) == len(bundle["entry"])
+    assert set(re.findall(r'"reference": "([^"]+)"', json.dumps(bundle))) <= names
+
+
+def test_a_whole_bundle_is_valid_fhir(whole):
+    resources = pytest.importorskip("fhir.resources.R4B.bundle", reason="fhir.resources is not installed")
+    resources.Bundle.parse_raw(json.dumps(fhir_bundle(read_cohort(whole))))
+
+
+def test_what_was_written_comes_back(whole, tmp_path):
+    out, back = tmp_path / "bundle.json", tmp_path / "back"
+    assert run(["study", "fhir", str(whole), "--out", str(out)]) == 0
+    assert run(["study", "fhir", str(out), "--out", str(back)]) == 0
+    before, after = read_cohort(whole), read_cohort(back)
+    for name in ("patients", "courses", "assessments", "events"):
+        keys = [column for column in before.table(name) if before.table(name)[column].notna().any()]
+        rows = [frame.table(name)[keys].astype(str).sort_values(keys).to_numpy().tolist() for frame in (before, after)]
+        assert rows[0] == rows[1], name
+
+
+def test_a_bundle_of_another_system_loses_names_and_says_so(tmp_path, capsys):
+    course = {
+        "resourceType": "Procedure",
+        "id": "x",
+        "status": "completed",
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "1217123003"}]},
+        "subject": {"reference": "Patient/77"},
+        "extension": [
+            {
+                "url": "http://hl7.org/fhir/us/mcode/StructureDefinition/mcode-radiotherapy-dose-delivered-to-volume",
+                "extension": [{"url": "totalDoseDelivered", "valueQuantity": {"value": 5000, "code": "cGy"}}],
+            }
+        ],
+    }
+    patient = {"resourceType": "Patient", "id": "77", "name": [{"family": "Doe"}], "birthDate": "1950-01-01"}
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": patient}, {"resource": course}]}
+    write_text(tmp_path / "other.json", json.dumps(bundle))
+    assert run(["study", "fhir", str(tmp_path / "other.json"), "--out", str(tmp_path / "back")]) == 0
+    assert "left out" in capsys.readouterr().err
+    cohort = read_cohort(tmp_path / "back")
+    assert cohort.patients["patient_id"].tolist() == ["P1"]
+    assert cohort.table("courses")["dose_gy"].tolist() == [50.0]
+    assert "Doe" not in "".join(file.read_text() for file in (tmp_path / "back").iterdir())
+    course["extension"][0]["extension"][0]["valueQuantity"]["code"] = "rad"
+    write_text(tmp_path / "other.json", json.dumps(bundle))
+    assert run(["study", "fhir", str(tmp_path / "other.json"), "--out", str(tmp_path / "x")]) == 2
+    write_text(tmp_path / "no.json", "[1, 2")
+    assert run(["study", "fhir", str(tmp_path / "no.json"), "--out", str(tmp_path / "x")]) == 2
+    assert "not JSON" in capsys.readouterr().err

@@ -192,19 +192,34 @@ def scores(
 
 @app.command()
 def fhir(
-    data: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Cohort: folder of CSV files, or Excel workbook.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON file to write.")],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|FILE", help="Cohort (folder of CSV files, workbook), or a FHIR bundle (.json)."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="PATH", help="JSON file to write; of a bundle, the new folder.")
+    ],
 ) -> None:
-    """Write patients and courses of a cohort as a FHIR R4 bundle (mCODE Radiotherapy Course Summary)."""
+    """Write a cohort as a FHIR R4 bundle (courses in mCODE's profiles), or a bundle as a cohort of CSV files."""
     from cantlie.cohort.fhir import fhir_bundle
     from cantlie.cohort.importing import read_cohort
     from cantlie.core.errors import CohortError
     from cantlie.core.files import write_json
 
-    cohort = read_cohort(data)
-    if not len(cohort.table("courses")):
-        raise CohortError("the cohort has no courses", where=data.name, remedy="add courses.csv")
-    write_json(out, fhir_bundle(cohort))
+    if data.suffix.lower() == ".json":
+        from cantlie.cohort.exporting import write_cohort
+        from cantlie.cohort.fhir_reading import read_fhir_bundle
+
+        made = read_fhir_bundle(data)
+        write_cohort(made, out)
+        for note in made.notes:
+            tell(f"! {note.sentence()}")
+        cohort = read_cohort(out)
+    else:
+        cohort = read_cohort(data)
+        if not len(cohort.table("courses")):
+            raise CohortError("the cohort has no courses", where=data.name, remedy="add courses.csv")
+        write_json(out, fhir_bundle(cohort))
     say(f"{len(cohort)} patients and {len(cohort.table('courses'))} courses in {out}. Research use only.")
 
 
