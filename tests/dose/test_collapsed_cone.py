@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
 from cantlie.dose import superposition
-from cantlie.dose.attenuation import stopping_power_ratio, water_equivalent_ratio
+from cantlie.dose.attenuation import packaged, stopping_power_ratio, water_equivalent_ratio
 from cantlie.dose.calibration import fluence_per_mu
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
-from cantlie.dose.kernel import cones
+from cantlie.dose.kernel import PRIMARY_RINGS, Cones, cones, polyenergetic
 from cantlie.dose.phantom import phantom
 from cantlie.dose.sweep import sweep
 from cantlie.machine.aperture import Aperture, FluenceMap
@@ -106,6 +108,41 @@ def test_sweeps_keep_energy():
     primary, _ = cones(POINT)
     kept = sweep(primary, np.eye(3), np.array([0.0, 0.0, 1e6]), density, released, 0 * released, (2.0, 2.0, 2.0))
     assert kept.sum() == pytest.approx(primary.fraction[:, 0].sum(), rel=1e-3)
+
+
+def left_over(fractions: np.ndarray, flown: np.ndarray) -> np.ndarray:
+    """What a chain of stages still carries of the energy released, after so many lengths of a stage."""
+    powers = np.stack([flown**j / math.factorial(j) for j in range(len(fractions))])
+    return np.exp(-flown) * (np.cumsum(fractions[::-1])[::-1] @ powers)
+
+
+def test_a_chain_of_stages_is_followed_exactly_through_any_density():
+    fractions = np.array([0.5, 0.3, -0.1, 0.3])
+    one = np.zeros(1)
+    along = Cones(one, one, np.array([[0.45]]), np.array([[fractions, fractions]]), one)
+    density = np.ones((40, 1, 1), dtype=np.float32)
+    density[5:15], density[15:22] = 0.26, 1.85
+    released = np.zeros_like(density)
+    released[2] = 1.0  # per mass, in 2 mm of water
+    found = sweep(along, np.eye(3), np.array([0.0, 0.0, 1e6]), density, released, 0 * released, (2.0, 2.0, 2.0))
+    behind = np.concatenate([[0.0], np.cumsum(2.0 * density[3:, 0, 0])])
+    within = 2.0 * (np.arange(400) + 0.5) / 400
+    carried = np.array([left_over(fractions, 0.45 * (way + within)).mean() for way in behind])
+    np.testing.assert_allclose(2.0 * found[3:, 0, 0], 2.0 * -np.diff(carried), atol=2e-6)
+
+
+def test_electrons_leave_the_energy_of_the_kernels_within_every_radius():
+    primary, _ = cones(POINT)
+    kernel = polyenergetic(POINT, 0.0)[0]
+    radii, edges = packaged("r_edges_mm")[1:], packaged("theta_edges_deg")
+    first = 0
+    for low, high, count in zip(PRIMARY_RINGS[0][:-1], PRIMARY_RINGS[0][1:], PRIMARY_RINGS[1], strict=True):
+        ring = kernel[(edges[:-1] > low - 1e-6) & (edges[1:] < high + 1e-6)].sum(axis=0)
+        fractions = count * primary.fraction[first, 0]
+        assert fractions.sum() == pytest.approx(ring.sum())
+        kept = fractions.sum() - left_over(fractions, primary.rate_per_mm[first, 0] * radii)
+        np.testing.assert_allclose(kept, ring.cumsum(), atol=0.012 * ring.sum())
+        first += count
 
 
 def test_build_up_maximum_and_fall_are_those_of_six_megavolts():
