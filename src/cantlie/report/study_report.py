@@ -226,61 +226,11 @@ def _ethics(result: StudyResult) -> list[tuple[str, str]]:
 def study_document(result: StudyResult, pictures: list[Figure], patients: Sequence[Section] = ()) -> Document:
     """Return the report of a study run, with chapters on single patients where there are any."""
     study = result.study
-    agree, compared = result.compared()
-    lead: list[Callout | Tiles | Paragraph] = []
-    if result.synthetic:
-        lead.append(
-            Callout(
-                "The patients of this report do not exist. They were made from the paper's printed numbers to try out "
-                "the analysis. Nothing here is evidence.",
-                title=SYNTHETIC,
-                tone="fail",
-            )
-        )
-    lead.append(
-        Tiles(
-            [
-                Tile("Patients", result.size),
-                Tile("Tables", len(result.tables)),
-                Tile("Figures", len(pictures)),
-                Tile("Cells as printed", f"{agree} of {compared}", note="where the paper prints a number"),
-            ]
-        )
-    )
-    conventions = KeyValue(
-        [
-            ("As published", f"what {study.software or 'the software of the paper'} does: Pearson's test without "
-             "correction, t-test, plain intervals, Breslow's ties"),
-            ("Recommended", "exact tests where expected counts are below 5, Welch's test, log-log intervals, "
-             "Efron's ties"),
-        ],
-        columns=1,
-    )  # fmt: skip
     figures = {figure.spec.id: figure for figure in result.figures}
-    own = [p for p in pictures if figures[p.name].in_paper]
-    more = [p for p in pictures if not figures[p.name].in_paper]
-    sections = [
-        Section(
-            "The study",
-            [
-                KeyValue(
-                    [
-                        ("Paper", f"{study.citation.authors} {study.citation.title}. {study.citation.journal}, "
-                         f"{study.citation.year}. doi:{study.citation.doi}"),
-                        ("Design", study.design),
-                        *_ethics(result),
-                        ("Groups", "; ".join(f"{group.name} ({group.n})" for group in study.groups)),
-                        ("Endpoints", "; ".join(study.endpoint(e.name).describe() for e in study.endpoints)),
-                    ],
-                    columns=1,
-                ),
-                conventions,
-            ],
-        ),
-    ]  # fmt: skip
-    for table in result.tables:
-        if table.in_paper:
-            sections.append(Section(table.title, [_table(table)]))
+    own = [picture for picture in pictures if figures[picture.name].in_paper]
+    more = [picture for picture in pictures if not figures[picture.name].in_paper]
+    sections = [_the_study(result)]
+    sections += [Section(table.title, [_table(table)]) for table in result.tables if table.in_paper]
     if own:
         sections.append(Section("Figures", own))
     extra = [table for table in result.tables if not table.in_paper]
@@ -294,18 +244,7 @@ def study_document(result: StudyResult, pictures: list[Figure], patients: Sequen
     ]
     if differing:
         sections.append(Section("Where the numbers differ from print", [Bullets(differing)]))
-    warnings = [note.sentence() for note in result.notes if note.level == "warning"]
-    remarks = [note.sentence() for note in result.notes if note.level == "info"]
-    missing = [f"{item.id} ({item.shows}): {item.instead}" for item in study.not_made]
-    if patients:
-        missing.append("figures of single patients that were given stand in chapters of their own")
-    notes: list[Callout | Bullets | Paragraph] = []
-    if warnings:
-        notes.append(Callout("What a careful reader must know", title="Warnings", tone="warning", items=warnings))
-    if remarks:
-        notes.append(Bullets(remarks))
-    if missing:
-        notes += [Paragraph("Parts of the paper that a cohort cannot give", "lead"), Bullets(missing)]
+    notes = _notes(result, with_patients=bool(patients))
     if notes:
         sections.append(Section("Notes", notes))
     facts = [(str(name), str(value)) for name, value in result.provenance.items() if not isinstance(value, dict)]
@@ -316,7 +255,61 @@ def study_document(result: StudyResult, pictures: list[Figure], patients: Sequen
         sections,
         subtitle=f"Study {study.id} on the cohort {result.cohort_label}",
         meta=(("Cohort", result.cohort_label), ("Patients", result.size)),
-        lead=lead,
+        lead=_lead(result, len(pictures)),
         footer=f"{mark}{RESEARCH_USE_ONLY}",
         running_title=f"{mark}{study.id}",
     )
+
+
+def _lead(result: StudyResult, pictures: int) -> list[Callout | Tiles]:
+    agree, compared = result.compared()
+    tiles = Tiles(
+        [
+            Tile("Patients", result.size),
+            Tile("Tables", len(result.tables)),
+            Tile("Figures", pictures),
+            Tile("Cells as printed", f"{agree} of {compared}", note="where the paper prints a number"),
+        ]
+    )
+    if not result.synthetic:
+        return [tiles]
+    text = (
+        "The patients of this report do not exist. They were made from the paper's printed numbers to try out the "
+        "analysis. Nothing here is evidence."
+    )
+    return [Callout(text, title=SYNTHETIC, tone="fail"), tiles]
+
+
+def _the_study(result: StudyResult) -> Section:
+    study = result.study
+    paper = study.citation
+    facts = [
+        ("Paper", f"{paper.authors} {paper.title}. {paper.journal}, {paper.year}. doi:{paper.doi}"),
+        ("Design", study.design),
+        *_ethics(result),
+        ("Groups", "; ".join(f"{group.name} ({group.n})" for group in study.groups)),
+        ("Endpoints", "; ".join(study.endpoint(e.name).describe() for e in study.endpoints)),
+    ]
+    conventions = [
+        ("As published", f"what {study.software or 'the software of the paper'} does: Pearson's test without "
+         "correction, t-test, plain intervals, Breslow's ties"),
+        ("Recommended", "exact tests where expected counts are below 5, Welch's test, log-log intervals, Efron's ties"),
+    ]  # fmt: skip
+    return Section("The study", [KeyValue(facts, columns=1), KeyValue(conventions, columns=1)])
+
+
+def _notes(result: StudyResult, *, with_patients: bool) -> list[Callout | Bullets | Paragraph]:
+    """Return warnings, remarks, and what the paper shows that a cohort cannot give."""
+    warnings = [note.sentence() for note in result.notes if note.level == "warning"]
+    remarks = [note.sentence() for note in result.notes if note.level == "info"]
+    missing = [f"{item.id} ({item.shows}): {item.instead}" for item in result.study.not_made]
+    if with_patients:
+        missing.append("figures of single patients that were given stand in chapters of their own")
+    notes: list[Callout | Bullets | Paragraph] = []
+    if warnings:
+        notes.append(Callout("What a careful reader must know", title="Warnings", tone="warning", items=warnings))
+    if remarks:
+        notes.append(Bullets(remarks))
+    if missing:
+        notes += [Paragraph("Parts of the paper that a cohort cannot give", "lead"), Bullets(missing)]
+    return notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from cantlie.statistics.sensitivity import e_value
 from cantlie.statistics.subgroup import subgroup_forest
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_tests import p_text
+from cantlie.study.definition import MatchingSpec
 from cantlie.study.results import StudyCell, StudyTable
 
 BALANCED = 0.1
@@ -25,6 +28,46 @@ _ORDERS = {
     "data": "nearest neighbour in the order of the data",
     "random": "nearest neighbour in random order",
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outcome:
+    """Follow-up (months), event and treatment of every patient of a study, shape (n,); NaN where not followed."""
+
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    treated: NDArray[np.bool_]
+    treatment: str
+
+    @classmethod
+    def of(cls, data: Analysed, spec: MatchingSpec) -> _Outcome:
+        frame = data.endpoint(_endpoint_of(data)).frame.set_index("patient_id").reindex(data.ids)
+        return cls(
+            frame["time_months"].to_numpy(dtype=float),
+            frame["status"].to_numpy(dtype=float) == 1,
+            (data.variable(spec.treatment) == spec.treated).to_numpy(),
+            spec.treated,
+        )
+
+    def size(self, inside: NDArray[np.bool_]) -> str:
+        """Return how many of some patients were treated and not."""
+        return f"{int((inside & self.treated).sum())} / {int((inside & ~self.treated).sum())}"
+
+    def effect(
+        self,
+        inside: NDArray[np.bool_],
+        weights: NDArray[np.float64] | None = None,
+        cluster: NDArray[np.generic] | None = None,
+    ) -> CoxModel | None:
+        """Return the Cox model of treatment alone in some patients; None where it cannot be fitted."""
+        use = inside & ~np.isnan(self.time)
+        try:
+            return cox(
+                self.time[use], self.event[use], self.treated[use].astype(float)[:, None], names=[self.treatment],
+                weights=None if weights is None else weights[use], cluster=None if cluster is None else cluster[use],
+            )  # fmt: skip
+        except StatisticsError:
+            return None
 
 
 def matching_tables(
@@ -49,114 +92,88 @@ def matching_tables(
         return [], (), ()
     covariates = pd.DataFrame({name: data.variable(name) for name in spec.covariates})
     complete = covariates.notna().all(axis=1).to_numpy()
-    treated = (data.variable(spec.treatment) == spec.treated).to_numpy()
+    outcome = _Outcome.of(data, spec)
     notes = []
     if not complete.all():
         notes.append(Note(f"{int((~complete).sum())} patients lack a covariate and are not matched", "matching"))
     x = covariates[complete].astype(str)
-    z = treated[complete].astype(float)
+    z = outcome.treated[complete].astype(float)
     try:
         model = propensity_score(z, x)
         pairs = match(z, model.linear, order=spec.order, caliper=spec.caliper, ratio=spec.ratio)
     except StatisticsError as error:
         return [], (), (*notes, Note(error.sentence(), "matching"))
-    rows_of = np.flatnonzero(complete)
     after = balance(z, all_levels(x), weights=pairs.weight)
-    endpoint = data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
-    frame = data.endpoint(endpoint).frame.set_index("patient_id").reindex(data.ids)
-    time, event = frame["time_months"].to_numpy(dtype=float), frame["status"].to_numpy(dtype=float) == 1
-    known = ~np.isnan(time)
-    rows: list[tuple[StudyCell, ...]] = []
-
-    def add(label: str, size: str, worst: str, fitted: CoxModel | None) -> None:
-        text, p = "cannot be fitted", "–"
-        if fitted is not None:
-            low, high = fitted.interval[0]
-            text, p = f"{fitted.hazard_ratio[0]:.3f} ({low:.3f}-{high:.3f})", p_text(float(fitted.p_value[0]))
-        strength = "–"
-        if fitted is not None:
-            found = e_value(float(fitted.hazard_ratio[0]), float(low), float(high))
-            strength = f"{found.point:.2f}" + ("" if found.interval is None else f" ({found.interval:.2f})")
-        rows.append(
-            (StudyCell(label), StudyCell(size), StudyCell(worst), StudyCell(text), StudyCell(p), StudyCell(strength))
-        )
-
-    def fit(
-        inside: np.ndarray, weights: np.ndarray | None = None, cluster: np.ndarray | None = None
-    ) -> CoxModel | None:
-        use = inside & known
-        try:
-            return cox(
-                time[use], event[use], treated[use].astype(float)[:, None], names=[spec.treated],
-                weights=None if weights is None else weights[use], cluster=None if cluster is None else cluster[use],
-            )  # fmt: skip
-        except StatisticsError:
-            return None
-
     everyone = np.ones(len(data.ids), dtype=bool)
-    add("all, unadjusted", f"{int(treated.sum())} / {int((~treated).sum())}", _worst(after.before), fit(everyone))
-    column = spec.pair_column
-    if column and column in data.cohort.patients:
-        numbers = data.cohort.patients[column].to_numpy(dtype=float)
+    rows = [_effect_row("all, unadjusted", outcome.size(everyone), after.before, outcome.effect(everyone))]
+    if spec.pair_column and spec.pair_column in data.cohort.patients:
+        numbers = data.cohort.patients[spec.pair_column].to_numpy(dtype=float)
         paper = ~np.isnan(numbers)
         own = balance(z, all_levels(x), weights=paper[complete].astype(float))
-        add(
-            "the paper's pairs", f"{int((paper & treated).sum())} / {int((paper & ~treated).sum())}", _worst(own.after),
-            fit(paper, cluster=numbers),
-        )  # fmt: skip
-    subclass = np.full(len(data.ids), -1)
-    subclass[rows_of] = pairs.subclass
-    matched = np.zeros(len(data.ids), dtype=bool)
-    matched[rows_of] = pairs.weight > 0
-    size = f"{int((matched & treated).sum())} / {int((matched & ~treated).sum())}"
-    add("matched again", size, _worst(after.after), fit(matched, cluster=subclass))
+        fitted = outcome.effect(paper, cluster=numbers)
+        rows.append(_effect_row("the paper's pairs", outcome.size(paper), own.after, fitted))
+    subclass, matched = np.full(len(data.ids), -1), np.zeros(len(data.ids), dtype=bool)
+    subclass[complete], matched[complete] = pairs.subclass, pairs.weight > 0
+    fitted = outcome.effect(matched, cluster=subclass)
+    rows.append(_effect_row("matched again", outcome.size(matched), after.after, fitted))
     weights = np.zeros(len(data.ids))
-    weights[rows_of] = propensity_weights(z, model.fitted, estimand="overlap")
-    overlap = balance(z, all_levels(x), weights=weights[rows_of])
-    effective = effective_sample_size(weights[weights > 0])
-    add(
-        "overlap weights",
-        f"effective {effective:.0f}",
-        _worst(overlap.after),
-        fit(weights > 0, weights, np.arange(len(data.ids))),
-    )
+    weights[complete] = propensity_weights(z, model.fitted, estimand="overlap")
+    overlap = balance(z, all_levels(x), weights=weights[complete])
+    effective = f"effective {effective_sample_size(weights[weights > 0]):.0f}"
+    fitted = outcome.effect(weights > 0, weights, np.arange(len(data.ids)))
+    rows.append(_effect_row("overlap weights", effective, overlap.after, fitted))
     notes += _balance_notes(after)
     if z.sum() > len(z) - z.sum():
-        notes.append(
-            Note(
-                f"{int(z.sum())} treated patients outnumber {int(len(z) - z.sum())} controls: they "
-                "cannot all be matched, so the hazard ratio of the pairs is that of patients who might have had either "
-                "treatment, not of all who were treated",
-                "matching",
-            )
+        message = (
+            f"{int(z.sum())} treated patients outnumber {int(len(z) - z.sum())} controls: they cannot all be matched, "
+            "so the hazard ratio of the pairs is that of patients who might have had either treatment, not of all who "
+            "were treated"
         )
+        notes.append(Note(message, "matching"))
     notes += [Note(note.message, "matching", note.level) for note in pairs.notes]
-    table = StudyTable(
-        "matching",
-        "Treatment effect by way of adjustment (not in the paper)",
-        (
-            "Set",
-            "Patients, treated / control",
-            "Largest |SMD|",
-            f"Hazard ratio of {spec.treated} (95% CI)",
-            "p",
-            "E-value (of the limit)",
-        ),
-        tuple(rows),
-        (
-            f"propensity score by logistic regression on {', '.join(spec.covariates)}",
-            f"{_ORDERS[spec.order]}, caliper {spec.caliper:g} SD of the logit over all patients, without replacement"
-            if spec.caliper is not None
-            else f"{_ORDERS[spec.order]}, without caliper and replacement",
-        ),
-        in_paper=False,
-    )
     adjusted = after.before if after.after is None else after.after
     points: tuple[dict[str, object], ...] = tuple(
         {"label": term, "before matching": float(before), "matched again": float(new)}
         for term, before, new in zip(after.terms, after.before, adjusted, strict=True)
     )
-    return [table], points, tuple(notes)
+    return [_effect_table(spec, rows)], points, tuple(notes)
+
+
+def _endpoint_of(data: Analysed) -> str:
+    """Return the endpoint by which the effect of treatment is judged: that of the regression, else the first."""
+    return data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
+
+
+def _effect_row(
+    label: str, size: str, smd: NDArray[np.float64] | None, fitted: CoxModel | None
+) -> tuple[StudyCell, ...]:
+    """Return a set of patients with its largest standardised difference, hazard ratio, p and E-value."""
+    worst = "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}"
+    cells = ("cannot be fitted", "–", "–")
+    if fitted is not None:
+        ratio, (low, high) = float(fitted.hazard_ratio[0]), (float(limit) for limit in fitted.interval[0])
+        found = e_value(ratio, low, high)
+        strength = f"{found.point:.2f}" + ("" if found.interval is None else f" ({found.interval:.2f})")
+        cells = (f"{ratio:.3f} ({low:.3f}-{high:.3f})", p_text(float(fitted.p_value[0])), strength)
+    return tuple(StudyCell(text) for text in (label, size, worst, *cells))
+
+
+def _effect_table(spec: MatchingSpec, rows: list[tuple[StudyCell, ...]]) -> StudyTable:
+    ratio = f"Hazard ratio of {spec.treated} (95% CI)"
+    caliper = ", without caliper and replacement"
+    if spec.caliper is not None:
+        caliper = f", caliper {spec.caliper:g} SD of the logit over all patients, without replacement"
+    return StudyTable(
+        "matching",
+        "Treatment effect by way of adjustment (not in the paper)",
+        ("Set", "Patients, treated / control", "Largest |SMD|", ratio, "p", "E-value (of the limit)"),
+        tuple(rows),
+        (
+            f"propensity score by logistic regression on {', '.join(spec.covariates)}",
+            f"{_ORDERS[spec.order]}{caliper}",
+        ),
+        in_paper=False,
+    )
 
 
 def _balance_notes(after: Balance) -> list[Note]:
@@ -182,10 +199,6 @@ def _balance_notes(after: Balance) -> list[Note]:
     ]
 
 
-def _worst(smd: NDArray[np.float64] | None) -> str:
-    return "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}"
-
-
 def subgroup_table(data: Analysed) -> StudyTable | None:
     """Return hazard ratios of treatment in the subgroups whose curves the paper shows, with tests of interaction."""
     spec = data.study.matching
@@ -195,8 +208,7 @@ def subgroup_table(data: Analysed) -> StudyTable | None:
     if not names:
         return None
     set_name = next((f.set for f in data.study.figures if f.where), "all")
-    endpoint = data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
-    time, status, patients = data.times(endpoint, data.members(set_name))
+    time, status, patients = data.times(_endpoint_of(data), data.members(set_name))
     index = pd.Index(patients)
     treated = (data.variable(spec.treatment).reindex(index) == spec.treated).to_numpy(dtype=float)
     levels = pd.DataFrame({name: data.variable(name).reindex(index).to_numpy() for name in dict.fromkeys(names)})
