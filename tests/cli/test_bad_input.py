@@ -177,3 +177,26 @@ def test_random_bytes_named_dcm_are_not_a_case(capsys, tmp_path):
     for n in range(5):
         (folder / f"{n}.dcm").write_bytes(rng.bytes(2000))
     assert "CT" in plan(capsys, folder, tmp_path)
+
+
+def test_all_problems_of_a_cohort_are_told_at_once(capsys, tmp_path):
+    rows = "\n".join(f"P{n},{'x' if n % 2 else 60},X" for n in range(40))
+    (tmp_path / "patients.csv").write_text(f"patient_id,age_years,sex\n{rows}\n")
+    assert run(["study", "fhir", str(tmp_path), "--out", str(tmp_path / "f.json")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "more problems" in lines[0]
+    also = [line for line in lines if line.startswith("  also: ")]
+    assert len(also) == 20 and any("row 3, column age_years" in line for line in also)
+    assert lines[-1] == "  and 39 more"  # 40 codes and 20 ages, the first of them in the sentence
+
+
+def test_sex_may_be_one_letter(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient_id,sex\nA,F\nB,m\n")
+    (tmp_path / "courses.csv").write_text("patient_id,course_id\nA,1\n")
+    assert run(["study", "fhir", str(tmp_path), "--out", str(tmp_path / "f.json")]) == 0
+    assert '"female"' in (tmp_path / "f.json").read_text()
+
+
+def test_an_audit_of_a_table_without_numbers_to_check_is_refused(capsys, tmp_path):
+    (tmp_path / "t.csv").write_text("id,age\n1,60\n")
+    assert "nothing in it" in refused(capsys, "study", "audit", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o"))

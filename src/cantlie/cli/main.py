@@ -29,6 +29,7 @@ from cantlie.cli.console import tell
 from cantlie.core.errors import CantlieError
 
 EXIT_BAD_INPUT = 2
+MOST_PROBLEMS = 20
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 STOPPED = "cantlie: stopped; the same command goes on where it was."
@@ -88,6 +89,10 @@ def run(arguments: list[str]) -> int:
         return code
     except CantlieError as error:
         tell(f"cantlie: {error.sentence()}")
+        for line in error.further[:MOST_PROBLEMS]:
+            tell(f"  also: {line}")
+        if len(error.further) > MOST_PROBLEMS:
+            tell(f"  and {len(error.further) - MOST_PROBLEMS} more")
         return error.exit_code
     except KeyboardInterrupt:
         tell(STOPPED)

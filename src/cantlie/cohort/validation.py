@@ -54,6 +54,13 @@ class InvalidCohort(CohortError):
         more = "" if not others else f" (and {others} more problem{'s' if others > 1 else ''})"
         super().__init__(first.message + more, where=first.where, remedy=first.remedy)
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """All problems but the first, each with its place and what to do."""
+        return tuple(
+            f"{one.message} ({one.where})" + (f"; {one.remedy}" if one.remedy else "") for one in self.problems[1:]
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawTable:
@@ -126,7 +133,7 @@ def _check_header(raw: RawTable, table: Table, extra_columns: frozenset[str]) ->
             )
         elif name not in known and name not in extra_columns and not name.startswith(EXTRA_PREFIX):
             near = difflib.get_close_matches(name.lower(), known, n=1)
-            advice = f"did you mean {near[0]}? " if near else ""
+            advice = f"did you mean {near[0]}? Else " if near else ""
             problems.append(
                 Problem(
                     raw.file,
@@ -134,7 +141,7 @@ def _check_header(raw: RawTable, table: Table, extra_columns: frozenset[str]) ->
                     name,
                     "unknown-column",
                     f"table {table.name} has no column {name!r}",
-                    f"{advice}A column of your own begins with {EXTRA_PREFIX}",
+                    f"{advice}a column of your own begins with {EXTRA_PREFIX}",
                 )
             )
     for column in table.columns:
@@ -234,9 +241,11 @@ def _parse_code(column: Column, text: str) -> tuple[object, tuple[str, str, str]
         return folded[value], None
     if set(column.codes) == {"yes", "no"} and value in YES | NO:
         return "yes" if value in YES else "no", None
+    if set(column.codes) == {"female", "male"} and value in ("f", "m"):
+        return "female" if value == "f" else "male", None
     near = difflib.get_close_matches(value, list(folded), n=1)
     advice = f"did you mean {folded[near[0]]}? " if near else ""
-    return None, ("unknown-code", f"{text!r} is not a code of this column", f"{advice}Codes: {', '.join(column.codes)}")
+    return None, ("unknown-code", f"{text!r} is not a code of this column", f"{advice}codes: {', '.join(column.codes)}")
 
 
 def _free_column(texts: list[str], name: str) -> pd.Series:

@@ -24,6 +24,11 @@ class CantlieError(Exception):
         self.remedy = remedy.rstrip(". ")
         super().__init__(self.sentence())
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """More problems of the same kind, one clause each, where an input has several."""
+        return ()
+
     def sentence(self) -> str:
         """Return the whole message as one line: what, where, what to do."""
         place = f" ({self.where})" if self.where else ""

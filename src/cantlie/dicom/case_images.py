@@ -59,7 +59,9 @@ def images_of_case(
     series = ct_series(found, patient_id)
     if len({one[0].patient for one in series}) > 1:
         raise DicomError(
-            "the case has CTs of more than one patient", where=str(path), remedy="choose one with --patient ID"
+            "the case has CTs of more than one patient",
+            where=str(path),
+            remedy="give the folder of one patient, or choose one with --patient ID",
         )
     drawn = structure_sets(found, None, patient_id)
     images = []

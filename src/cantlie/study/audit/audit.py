@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cantlie.core.errors import ProtocolError
 from cantlie.study.audit.checks.agreement import check_agreement
 from cantlie.study.audit.checks.calendar import check_calendars
 from cantlie.study.audit.checks.constraints import check_constraints
@@ -55,7 +56,7 @@ def audit(source: str | Path | LoadedClaims) -> AuditResult:
     Raises
     ------
     ProtocolError
-        If the claims cannot be read, with line and field.
+        If the claims cannot be read, with line and field, or nothing in them can be recomputed.
     """
     started = time.perf_counter()
     loaded = source if isinstance(source, LoadedClaims) else load_claims(source)
@@ -67,6 +68,12 @@ def audit(source: str | Path | LoadedClaims) -> AuditResult:
             p_values.append(p_value)
     for check in CHECKS:
         findings.extend(check(loaded))
+    if not findings:
+        raise ProtocolError(
+            "there is nothing in it that could be recomputed",
+            where=loaded.place,
+            remedy="give claims, or a table with counts, means or p-values for each arm (docs/how-to/audit.md)",
+        )
     unread = tuple(
         f"{claim.place}, line {line}, row '{label}': the cell '{text}' was not understood and not checked"
         for claim, table in zip(loaded.claims.table, loaded.tables, strict=True)
