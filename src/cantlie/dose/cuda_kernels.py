@@ -283,12 +283,13 @@ def add_series_kernel(dose, sums, total):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def block_kernel(density, near, far, fk, fj, fi, mass, near_mean, far_mean):  # type: ignore[no-untyped-def]
-    """Sum blocks of voxels into coarse ones, one thread per block; as :func:`cantlie.dose.regrid.coarsen`, twice."""
+    """Sum blocks of voxels into coarse ones, one thread per block; as :func:`cantlie.dose.regrid.coarsen`."""
     nk, nj, ni = mass.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        mass[k, j, i], near_mean[k, j, i] = _regrid.block_mean(density, near, fk, fj, fi, k, j, i)
-        _, far_mean[k, j, i] = _regrid.block_mean(density, far, fk, fj, fi, k, j, i)
+        mass[k, j, i], near_mean[k, j, i], far_mean[k, j, i] = _regrid.block_means(
+            density, near, far, fk, fj, fi, k, j, i
+        )
 
 
 @cuda.jit

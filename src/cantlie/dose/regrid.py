@@ -100,35 +100,37 @@ def between(n, factor, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(error_model="numpy")
-def block_mean(density, per_mass, fk, fj, fi, ck, cj, ci):  # type: ignore[no-untyped-def]
-    """Return the mean density of a block of voxels, and the mass-weighted mean of a value per mass in it.
+def block_means(density, one, two, fk, fj, fi, ck, cj, ci):  # type: ignore[no-untyped-def]
+    """Return the mean density of a block of voxels, and the mass-weighted means of two values per mass in it.
 
     The part of a block outside the grid counts as empty.
     """
     nk, nj, ni = density.shape
     mass = np.float32(0.0)
-    value = np.float32(0.0)
+    first = np.float32(0.0)
+    second = np.float32(0.0)
     for k in range(ck * fk, min((ck + 1) * fk, nk)):
         for j in range(cj * fj, min((cj + 1) * fj, nj)):
             for i in range(ci * fi, min((ci + 1) * fi, ni)):
                 rho = density[k, j, i]
                 mass += rho
-                value += rho * per_mass[k, j, i]
-    mean = np.float32(0.0)
+                first += rho * one[k, j, i]
+                second += rho * two[k, j, i]
     if mass > np.float32(0.0):
-        mean = value / mass
-    return mass / np.float32(fk * fj * fi), mean
+        first /= mass
+        second /= mass
+    return mass / np.float32(fk * fj * fi), first, second
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def coarsen(density, per_mass, factors, mass, result):  # type: ignore[no-untyped-def]
-    """Sum blocks of voxels into coarse ones: mean density, and the mass-weighted mean of a value per mass."""
+def coarsen(density, one, two, factors, mass, one_mean, two_mean):  # type: ignore[no-untyped-def]
+    """Sum blocks of voxels into coarse ones: mean density, and the mass-weighted means of two values per mass."""
     nk, nj, ni = mass.shape
     for k in range(nk):
         for j in range(nj):
             for i in range(ni):
-                mass[k, j, i], result[k, j, i] = block_mean(
-                    density, per_mass, factors[0], factors[1], factors[2], k, j, i
+                mass[k, j, i], one_mean[k, j, i], two_mean[k, j, i] = block_means(
+                    density, one, two, factors[0], factors[1], factors[2], k, j, i
                 )
 
 

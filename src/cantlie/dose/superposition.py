@@ -203,17 +203,15 @@ def _add_scatter(
 ) -> None:
     """Add the dose of scattered photons: the first scatter along cones from the beam, the further as a walk."""
     spacing = patient.grid.spacing_mm
-    factors, density, (coarse_near, coarse_far) = _coarse(
-        patient.density, (released.near, released.far), spacing, SCATTER_SPACING_MM
-    )
+    factors = block_factors(spacing, SCATTER_SPACING_MM)
+    density, coarse_near, coarse_far = _coarse(patient.density, released.near, released.far, factors)
     spacing = times(spacing, factors)
     corner = patient.grid.lower_mm + 0.5 * np.asarray(spacing) - source_mm
     _, first_scatter = cones(model)
     dose = sweep(first_scatter, beam_axes, corner, density, coarse_near, coarse_far, spacing, None)
     dose /= density
-    further_factors, further_density, (scattered, hard) = _coarse(
-        density, (dose, coarse_far), spacing, FURTHER_SPACING_MM
-    )
+    further_factors = block_factors(spacing, FURTHER_SPACING_MM)
+    further_density, scattered, hard = _coarse(density, dose, coarse_far, further_factors)
     if near_scatter_wanted(int(np.count_nonzero(released.active)), patient.grid.spacing_mm):
         _correct_near_beam(
             patient, released, first_scatter, beam_axes, source_mm, box, least_released(maps, model), dose, factors,
@@ -256,9 +254,7 @@ def _correct_near_beam(
     factors = block_factors(spacing, NEAR_SPACING_MM)
     whole = whole_blocks(box, factors, patient.grid.shape)
     grid, _ = patient.grid.crop(*_box_mm(patient.grid, whole))
-    _, density, (near, far) = _coarse(
-        patient.density[whole], (released.near[whole], released.far[whole]), spacing, NEAR_SPACING_MM
-    )
+    density, near, far = _coarse(patient.density[whole], released.near[whole], released.far[whole], factors)
     released_here = (near + far > least).astype(np.uint8)
     reached = ndimage.maximum_filter(released_here, 2 * NEAR_BLOCKS + 1, mode="nearest") > 0
     spacing = times(spacing, factors)
@@ -294,19 +290,15 @@ def times(spacing_mm: tuple[float, float, float], factors: tuple[int, int, int])
 
 def _coarse(
     density: NDArray[np.float32],
-    per_mass: tuple[NDArray[np.float32], ...],
-    spacing_mm: tuple[float, float, float],
-    wanted_mm: float,
-) -> tuple[tuple[int, int, int], NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
-    """Sum blocks of voxels up to a wanted spacing: factors along [k, j, i], mean density, values per mass."""
-    fk, fj, fi = block_factors(spacing_mm, wanted_mm)
-    nk, nj, ni = density.shape
-    shape = (-(-nk // fk), -(-nj // fj), -(-ni // fi))
-    coarse = np.zeros(shape, dtype=np.float32)
-    results = tuple(np.zeros(shape, dtype=np.float32) for _ in per_mass)
-    for values, result in zip(per_mass, results, strict=True):
-        coarsen(density, values, (fk, fj, fi), coarse, result)
-    return (fk, fj, fi), coarse, results
+    one: NDArray[np.float32],
+    two: NDArray[np.float32],
+    factors: tuple[int, int, int],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Sum blocks of voxels, by their factors along [k, j, i]: mean density, and the means of two values per mass."""
+    nk, nj, ni = (-(-n // f) for n, f in zip(density.shape, factors, strict=True))
+    mass, one_mean, two_mean = (np.empty((nk, nj, ni), dtype=np.float32) for _ in range(3))
+    coarsen(density, one, two, factors, mass, one_mean, two_mean)
+    return mass, one_mean, two_mean
 
 
 def _further_scatter(

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from cantlie.core.threads import shared_out
 from cantlie.dose.kernel import STAGES, Cones
 
-GROUPS = 4
+GROUPS = 2
 """Directions of each dominant axis are shared out to this many sums, always the same, so that results do not depend on
 the threads."""
 
