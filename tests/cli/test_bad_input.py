@@ -180,14 +180,14 @@ def test_random_bytes_named_dcm_are_not_a_case(capsys, tmp_path):
 
 
 def test_all_problems_of_a_cohort_are_told_at_once(capsys, tmp_path):
-    rows = "\n".join(f"P{n},{'x' if n % 2 else 60},X" for n in range(40))
+    rows = "\n".join(f"P{n},{'x' if n % 2 else 60},X{n if n > 9 else ''}" for n in range(40))
     (tmp_path / "patients.csv").write_text(f"patient_id,age_years,sex\n{rows}\n")
     assert run(["study", "fhir", str(tmp_path), "--out", str(tmp_path / "f.json")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "more problems" in lines[0]
     also = [line for line in lines if line.startswith("  also: ")]
-    assert len(also) == 20 and any("row 3, column age_years" in line for line in also)
-    assert lines[-1] == "  and 39 more"  # 40 codes and 20 ages, the first of them in the sentence
+    assert len(also) == 20 and any("rows 3, 4, 5, 6, 7 and 4 more, column sex" in line for line in also)
+    assert lines[-1] == "  and 12 more"  # 31 codes and one kind of age
 
 
 def test_sex_may_be_one_letter(tmp_path):

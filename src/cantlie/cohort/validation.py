@@ -19,6 +19,7 @@ from cantlie.core.spreadsheet import number_of
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", ".", "-", "missing", "unknown", "not done", "nd"})
 YES = frozenset({"yes", "y", "true", "1"})
+_MOST_ROWS = 5
 NO = frozenset({"no", "n", "false", "0"})
 
 
@@ -56,10 +57,22 @@ class InvalidCohort(CohortError):
 
     @property
     def further(self) -> tuple[str, ...]:
-        """All problems but the first, each with its place and what to do."""
-        return tuple(
-            f"{one.message} ({one.where})" + (f"; {one.remedy}" if one.remedy else "") for one in self.problems[1:]
-        )
+        """All problems but the first, each with its place and what to do; the same one in many rows is told once."""
+        alike: dict[tuple[str, ...], list[Problem]] = {}
+        for one in self.problems[1:]:
+            alike.setdefault((one.file, one.column, one.rule, one.message, one.remedy), []).append(one)
+        lines = []
+        for same in alike.values():
+            first = same[0]
+            rows = [str(one.row) for one in same if one.row is not None]
+            place = first.where
+            if len(rows) > 1:
+                named = ", ".join(rows[:_MOST_ROWS]) + (
+                    f" and {len(rows) - _MOST_ROWS} more" * (len(rows) > _MOST_ROWS)
+                )
+                place = place.replace(f"row {rows[0]}", f"rows {named}", 1)
+            lines.append(f"{first.message} ({place})" + (f"; {first.remedy}" if first.remedy else ""))
+        return tuple(lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +145,8 @@ def _check_header(raw: RawTable, table: Table, extra_columns: frozenset[str]) ->
                 )
             )
         elif name not in known and name not in extra_columns and not name.startswith(EXTRA_PREFIX):
-            near = difflib.get_close_matches(name.lower(), known, n=1)
-            advice = f"did you mean {near[0]}? Else " if near else ""
+            near = _likeliest(name.lower(), known)
+            advice = f"did you mean {near}? Else " if near else ""
             problems.append(
                 Problem(
                     raw.file,
@@ -232,6 +245,12 @@ def _parse_date(text: str) -> tuple[object, tuple[str, str, str] | None]:
     if day > datetime.now(UTC).date():
         return None, ("future-date", f"{text!r} lies in the future", "correct the date")
     return pd.Timestamp(day), None
+
+
+def _likeliest(name: str, known: Iterable[str]) -> str:
+    """Return the column that a wrong name may mean: one that it is a part of, or that is spelt alike; else nothing."""
+    parts = [one for one in known if one.startswith(f"{name}_") or one.endswith(f"_{name}")]
+    return next(iter(parts or difflib.get_close_matches(name, list(known), n=1)), "")
 
 
 def _parse_code(column: Column, text: str) -> tuple[object, tuple[str, str, str] | None]:
