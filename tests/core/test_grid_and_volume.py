@@ -29,6 +29,8 @@ def test_a_crop_covers_the_box_and_keeps_the_lattice():
     part, slices = GRID.crop((-8, 5, 101), (-4, 9, 107))
     assert (part.lower_mm <= (-8, 5, 101)).all()
     assert (part.upper_mm >= (-4, 9, 107)).all()
+    assert (part.lower_mm > np.array((-8, 5, 101)) - GRID.spacing_mm).all()  # and no voxel more
+    assert (part.upper_mm < np.array((-4, 9, 107)) + GRID.spacing_mm).all()
     np.testing.assert_allclose(part.points_mm(), GRID.points_mm()[slices])
     with pytest.raises(GeometryError, match="outside"):
         GRID.crop((1000, 0, 0), (1001, 1, 1))

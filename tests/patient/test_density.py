@@ -54,6 +54,14 @@ def test_default_curve_knows_water_and_air():
     assert curve(55) == pytest.approx(1.065, abs=0.01)
 
 
+def test_default_curve_of_tissues__against_schneider():
+    # Schneider et al. 2000, doi:10.1088/0031-9155/45/2/314: human tissues at 120 kVp, from fat to cortical bone.
+    hu = np.array([-98.0, -50.0, 0.0, 14.0, 30.0, 60.0, 100.0, 240.0, 500.0, 910.0, 1500.0])
+    tissue = [1.018 + 0.893e-3 * h if h < 20 else 1.003 + 1.169e-3 * h for h in hu[:7]]
+    bone = 1.017 + 0.592e-3 * hu[7:]
+    assert default_density_curve()(hu) == pytest.approx([*tissue, *bone], rel=0.04)
+
+
 def test_outside_body_is_air_and_partial_voxels_mix():
     grid = Grid((1, 1, 3), (1, 1, 1), (0, 0, 0))
     ct = Volume(grid, np.array([[[0.0, 0.0, 500.0]]], dtype=np.float32))
