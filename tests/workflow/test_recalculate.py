@@ -274,6 +274,15 @@ def test_fraction_groups_are_summed_each_with_its_own_fractions_and_monitor_unit
     assert files[2].dose.sample([[0, 20, -10]])[0] == pytest.approx(0.5 * near + 1.0 * far, rel=0.02)
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     assert "group 2" in page and "sum of the plan" in page
+    assert "4 Gy by several groups together" in page and "Isodoses in % of 4 Gy" in page  # not of 4 + 4 Gy
+    data = pydicom.dcmread(plan)  # a boost of its own: another dose reference
+    data.DoseReferenceSequence.append(copy.deepcopy(data.DoseReferenceSequence[0]))
+    data.DoseReferenceSequence[1].DoseReferenceNumber, data.DoseReferenceSequence[1].TargetPrescriptionDose = 2, 3
+    data.FractionGroupSequence[1].ReferencedDoseReferenceSequence[0].ReferencedDoseReferenceNumber = 2
+    data.save_as(plan)
+    assert [one["prescription_gy"] for one in run_dose(case, plan, tmp_path / "both")["fraction_groups"]] == [4.0, 3.0]
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "3 Gy in 5 × 0.6 Gy" in page and "Isodoses in % of 7 Gy" in page
 
 
 def test_one_fraction_group_can_be_asked_for_and_a_missing_one_is_named(make_case, tmp_path, capsys):

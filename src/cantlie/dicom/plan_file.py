@@ -87,6 +87,8 @@ class PlanFile:
         Date of the plan as DICOM writes it; empty where it has none.
     fraction_group, fraction_groups
         Number of the group that was read, and of all groups of the file.
+    prescription_is_shared
+        Whether the prescription is one dose for several fraction groups together.
     statements
         What the plan itself says about skin distance and dose, by beam number.
     """
@@ -109,6 +111,7 @@ class PlanFile:
     approval: str = ""
     fraction_group: int = 1
     fraction_groups: tuple[int, ...] = (1,)
+    prescription_is_shared: bool = False
     notes: tuple[Note, ...] = ()
 
     @property
@@ -370,6 +373,7 @@ def _plan_of_group(
         approval=text(dataset, "ApprovalStatus"),
         fraction_group=group_number,
         fraction_groups=group_numbers,
+        prescription_is_shared=_is_shared(dataset, group, where),
         notes=tuple(notes),
     )
 
@@ -417,6 +421,18 @@ def _setup(one: Dataset) -> PatientSetup:
     )
 
 
+def _references(group: Dataset, where: str) -> set[int]:
+    """Return the numbers of the dose references of a fraction group."""
+    mentions = items(group, "ReferencedDoseReferenceSequence")
+    return {integer(one, "ReferencedDoseReferenceNumber", where) for one in mentions}
+
+
+def _is_shared(dataset: Dataset, group: Dataset, where: str) -> bool:
+    own = _references(group, where)
+    others = [one for one in items(dataset, "FractionGroupSequence") if one is not group]
+    return any(own & _references(one, where) for one in others)
+
+
 def _prescription(dataset: Dataset, group: Dataset, where: str, notes: list[Note]) -> tuple[float, str]:
     """Return the largest prescribed target dose in Gy and the name of its target.
 
@@ -424,9 +440,7 @@ def _prescription(dataset: Dataset, group: Dataset, where: str, notes: list[Note
     """
     found: list[tuple[float, str]] = []
     several = len(items(dataset, "FractionGroupSequence")) > 1
-    own = {
-        integer(one, "ReferencedDoseReferenceNumber", where) for one in items(group, "ReferencedDoseReferenceSequence")
-    }
+    own = _references(group, where)
     for one in items(dataset, "DoseReferenceSequence"):
         if several and integer(one, "DoseReferenceNumber", where, 0) not in own:
             continue

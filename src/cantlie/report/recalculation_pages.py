@@ -55,6 +55,8 @@ class GroupView:
         0 where the plan does not say it.
     maximum_gy
         Of the dose of all its fractions.
+    prescription_is_shared
+        Whether the prescription is one dose for several groups together.
     reference_point_gy
         Dose of one fraction at the point that the plan names: as it states it, and recalculated.
     """
@@ -66,6 +68,7 @@ class GroupView:
     isocentre_mm: tuple[float, float, float]
     beams: Sequence[BeamRow]
     maximum_gy: float
+    prescription_is_shared: bool = False
     reference_point_gy: tuple[float, float] | None = None
 
 
@@ -154,9 +157,7 @@ def _plan(view: RecalculationView) -> Section:
             ("Target", group.target or "not named"),
             (
                 "Prescription",
-                f"{group.prescription_gy:g} Gy in {group.fractions} × {group.prescription_gy / group.fractions:.4g} Gy"
-                if group.prescription_gy
-                else f"not in the plan; {group.fractions} fractions",
+                _prescribed(group),
             ),
             ("Isocentre x, y, z", f"{x:.1f}, {y:.1f}, {z:.1f} mm".replace("-", "−")),
             ("Dose maximum", f"{group.maximum_gy:.2f} Gy"),
@@ -171,9 +172,20 @@ def _plan(view: RecalculationView) -> Section:
     return Section("Plan", blocks)
 
 
+def _prescribed(group: GroupView) -> str:
+    dose_gy, count = group.prescription_gy, group.fractions
+    if not dose_gy:
+        return f"not in the plan; {count} fractions"
+    if group.prescription_is_shared:
+        return f"{dose_gy:g} Gy by several groups together; {count} fractions here"
+    return f"{dose_gy:g} Gy in {count} × {dose_gy / count:.4g} Gy"
+
+
 def _dose(view: RecalculationView, structures: Sequence[StructureView]) -> Section:
     colours = colours_on_white(structures, view.dvhs)
-    prescription = sum(group.prescription_gy for group in view.groups)
+    own = [group.prescription_gy for group in view.groups if not group.prescription_is_shared]
+    shared = {(group.target, group.prescription_gy) for group in view.groups if group.prescription_is_shared}
+    prescription = sum(own) + sum(dose_gy for _, dose_gy in shared)
     known = all(group.prescription_gy for group in view.groups)
     full_gy = prescription if known else float(view.dose.values.max())
     name = "the prescription" if known else "the maximum, as the plan has no prescription"

@@ -241,6 +241,7 @@ def _results(
                 "fraction_group": group.file.fraction_group,
                 "fractions": group.file.plan.fractions,
                 "prescription_gy": group.file.plan.prescription_gy or None,
+                "prescription_is_shared": group.file.prescription_is_shared,
                 "mu_per_fraction": group.file.plan.mu,
                 "beams": {str(beam.number): beam.mu for beam in group.file.plan},
                 "maximum_gy": float(group.dose.values.max()),

@@ -95,6 +95,7 @@ def _group(group: GroupDose) -> GroupView:
         isocentre_mm=plan.beams[0].control_points[0].geometry.isocentre_mm,
         beams=[_beam(beam, group) for beam in plan],
         maximum_gy=float(group.dose.values.max()),
+        prescription_is_shared=group.file.prescription_is_shared,
         reference_point_gy=None if point is None else (point["stated_gy"], point["recalculated_gy"]),
     )
 
