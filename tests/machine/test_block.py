@@ -1,3 +1,5 @@
+"""Blocks: what passes them, by area and at the edges of the field."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -31,6 +33,11 @@ def test_holes_lie_side_by_side_and_metal_piles_up() -> None:
     assert holes[30, 30] == pytest.approx(0.04)
     metal = passing([Block(left, False, 0.1), Block(left, False, 0.1)], CENTRES, CENTRES)
     assert metal[30, 15] == pytest.approx(0.01)
+
+
+def test_a_block_beyond_the_field_covers_its_outermost_pixels() -> None:
+    large = np.array([[-90.0, -90.0], [90.0, -90.0], [90.0, 90.0], [-90.0, 90.0]])
+    np.testing.assert_allclose(passing([Block(large, False, 0.05)], CENTRES, CENTRES[:7]), 0.05, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=30)
