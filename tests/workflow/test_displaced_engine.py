@@ -126,3 +126,8 @@ def test_evaluate_recalculates_displacements_unless_told_otherwise(case, tmp_pat
     assert "calculated again" in found["engine"]["method"] and "no recalculation" in found["static"]["method"]
     assert {s["kind"] for s in found["engine"]["scenarios"]} == {"set-up", "density"}
     assert {s["kind"] for s in found["static"]["scenarios"]} == {"set-up"}
+
+
+def test_a_machine_that_does_not_exist_is_refused(case, tmp_path, capsys):
+    assert run(["evaluate", str(case), "--machine", "nosuch", "--out", str(tmp_path / "out")]) == 2
+    assert "no machine is called 'nosuch'" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from cantlie.course.calendar import next_monday, plan_calendar
 from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import read_stated_plans
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
+from cantlie.machine.machine import load_machine
 from cantlie.patient.names import standard_name
 from cantlie.patient.regions import Regions
 from cantlie.protocol.loading import load_protocol
@@ -87,6 +88,8 @@ def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimet
         If the case or a dose cannot be used.
     """
     protocol, _ = with_choices(load_protocol(request.protocol), scheme=request.scheme)
+    if request.machine:
+        load_machine(request.machine)  # a wrong name is refused before the work begins
     with RunFolder(request.out, {"name": "evaluate", "protocol": request.protocol}, STAGES, progress) as run:
         return _stages(run, request, protocol)
 
