@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -57,6 +58,22 @@ def test_helpers_see_the_context_of_the_one_who_asks(four):
         assert set(shared_out(lambda _: (time.sleep(0.002), device.get())[1], range(16))) == {"cuda"}
     finally:
         device.reset(token)
+
+
+def test_nothing_is_held_on_to_by_helpers_that_were_not_needed(four):
+    class Result:
+        pass
+
+    gate = threading.Event()
+    busy = threading.Thread(target=shared_out, args=(lambda _: gate.wait(20), range(4)))
+    busy.start()
+    results = shared_out(lambda _: Result(), range(8))
+    held = weakref.ref(results[0])
+    del results
+    found = held()
+    gate.set()
+    busy.join()
+    assert found is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -50,11 +50,11 @@ def shared_out(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list
             except BaseException as error:
                 errors.append(error)
 
-    begun = [_helpers.ask(take) for _ in range(helpers)]
+    asked = [_helpers.ask(take) for _ in range(helpers)]
     take()
-    for future in begun:
-        if not future.cancel():  # what has not begun has nothing left to do
-            _helpers.help_until(future)
+    for task in asked:
+        if not task.cancel():  # what has not begun has nothing left to do
+            _helpers.help_until(task)
     if errors:
         raise errors[0]
     return cast(list[_Result], results)
@@ -66,6 +66,27 @@ def spans(size: int, least: int = 1) -> list[slice]:
     return [slice(size * n // count, size * (n + 1) // count) for n in range(count)]
 
 
+class _Task:
+    """Something to be done once, or not at all if it is cancelled before; then it holds on to nothing."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        context = copy_context()
+        self._work: Callable[[], Any] | None = lambda: context.run(work)
+        self.done: Future[None] = Future()
+
+    def run(self) -> None:
+        if self.done.set_running_or_notify_cancel() and self._work is not None:
+            self._work()
+            self._work = None
+            self.done.set_result(None)
+
+    def cancel(self) -> bool:
+        if not self.done.cancel():
+            return False
+        self._work = None
+        return True
+
+
 class _Helpers:
     """Threads that wait for something to do, started when first asked."""
 
@@ -74,39 +95,32 @@ class _Helpers:
 
     def forget(self) -> None:
         """Begin without any: threads do not live on in a process that was forked."""
-        self._tasks: SimpleQueue[tuple[Future[None], Callable[[], Any]]] = SimpleQueue()
+        self._tasks: SimpleQueue[_Task] = SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
 
-    def ask(self, work: Callable[[], None]) -> Future[None]:
+    def ask(self, work: Callable[[], None]) -> _Task:
         """Let some helper run a function that raises nothing, with the context of the one who asks."""
-        future: Future[None] = Future()
-        context = copy_context()
-        self._tasks.put((future, lambda: context.run(work)))
+        task = _Task(work)
+        self._tasks.put(task)
         with self._lock:
             if self._started < threads() - 1:
                 self._started += 1
                 threading.Thread(target=self._serve, name=f"cantlie-{self._started}", daemon=True).start()
-        return future
+        return task
 
-    def help_until(self, future: Future[None]) -> None:
-        """Do what others have asked for until a function has run."""
-        while not future.done():
+    def help_until(self, task: _Task) -> None:
+        """Do what others have asked for until a task has run."""
+        while not task.done.done():
             try:
-                self._run(*self._tasks.get_nowait())
+                self._tasks.get_nowait().run()
             except Empty:
-                wait([future], _PATIENCE_S)
+                wait([task.done], _PATIENCE_S)
 
     def _serve(self) -> None:
         tasks = self._tasks
         while True:
-            self._run(*tasks.get())
-
-    @staticmethod
-    def _run(future: Future[None], work: Callable[[], Any]) -> None:
-        if future.set_running_or_notify_cancel():
-            work()
-            future.set_result(None)
+            tasks.get().run()
 
 
 _helpers = _Helpers()

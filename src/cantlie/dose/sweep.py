@@ -23,6 +23,7 @@ What happens in one voxel (:func:`cross`, :func:`cross_stages`) is compiled for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from cantlie.core.threads import shared_out
 from cantlie.dose.kernel import STAGES, Cones
 
-GROUPS = 2
+GROUPS = 4
 """Directions of each dominant axis are shared out to this many sums, always the same, so that results do not depend on
 the threads."""
 
@@ -351,20 +352,19 @@ def sweep(
         Energy per volume (the unit of ``near`` times g/cm³), shape (nk, nj, ni).
     """
     way = lines(cones, beam_axes, first_voxel_mm, spacing_mm, density.shape)
-    members = [np.flatnonzero(way.axis == axis) for axis in range(3)]
-    axes = [axis for axis in range(3) if members[axis].size]
-    layouts = dict(
-        zip(axes, shared_out(lambda axis: _layout(ORDERS[axis], (density, near, far), active), axes), strict=True)
-    )
-    groups = [(axis, members[axis][start::GROUPS]) for axis in axes for start in range(min(GROUPS, members[axis].size))]
-    parts = shared_out(lambda group: _run(way, group[1], layouts[group[0]]), groups)
     total = np.zeros(density.shape, dtype=np.float32)
-    for (axis, _), part in zip(groups, parts, strict=True):
-        total += part[:, :, : density.shape[ORDERS[axis][2]]].transpose(np.argsort(ORDERS[axis]))
+    for axis, order in enumerate(ORDERS):
+        members = np.flatnonzero(way.axis == axis)
+        if members.size == 0:
+            continue
+        layout = _layout(order, (density, near, far), active)
+        groups = [members[start::GROUPS] for start in range(min(GROUPS, members.size))]
+        for part in shared_out(partial(_run, way, layout), groups):
+            total += part[:, :, : density.shape[order[2]]].transpose(np.argsort(order))
     return total
 
 
-def _run(way: Lines, members: NDArray[np.intp], layout: _Layout) -> NDArray[np.float32]:
+def _run(way: Lines, layout: _Layout, members: NDArray[np.intp]) -> NDArray[np.float32]:
     """Return what directions of one dominant axis deposit, in the layout's order of axes."""
     deposit = np.zeros_like(layout.density)
     planes, rows, columns = layout.density.shape
