@@ -17,6 +17,7 @@ import numpy as np
 from cantlie.core.errors import CantlieError
 from cantlie.core.files import write_text
 from cantlie.core.grid import Grid
+from cantlie.core.threads import threads
 from cantlie.core.volume import Volume
 from cantlie.dose.device import Device, gpu
 
@@ -105,11 +106,15 @@ def _gpu() -> Check:
     """Compute the same field on the GPU, if there is one, and compare."""
     found = gpu()
     if found.problem:
-        return Check("GPU", "info", f"{found.problem}; dose is computed on the CPU")
+        return Check("GPU", "info", f"{found.problem}; dose is computed on the CPU, by {threads()} threads")
     if found.simulated:
         return Check("GPU", "info", f"{found.name}: for tests only, far slower than the CPU")
     on_cpu, _ = _open_field("cpu")
     on_gpu, seconds = _open_field("cuda")
     worst = 100.0 * float(np.abs(on_gpu.values - on_cpu.values).max() / on_cpu.values.max())
     verdict = "pass" if worst <= 0.1 else "fail"
-    return Check("GPU", verdict, f"{found.name}; {seconds:.3f} s, at most {worst:.4f} % of maximum from the CPU")
+    return Check(
+        "GPU", verdict,
+        f"{found.name}; {seconds:.3f} s, at most {worst:.4f} % of maximum from the CPU; optimisation on the CPU, by "
+        f"{threads()} threads",
+    )  # fmt: skip
