@@ -36,6 +36,7 @@ from cantlie.report.view import View
 WINDOW = (40.0, 400.0)
 REFERENCE, EVALUATED = "reference", "evaluated"
 _MOST_CURVES = 9
+_DRAWN_FIRST = {"target": 0, "organ": 1, "ctv": 2, "gtv": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,19 +232,26 @@ def structure_blocks(pair: DosePairView) -> list[Block]:
     blocks: list[Block] = [Table(columns, rows, caption="Structures in both doses", note=note, compact=True)]
     panels = [
         (row.name, {pair.labels[0]: BandedDvh(row.reference), pair.labels[1]: BandedDvh(row.evaluated)})
-        for row in pair.structures
+        for row in _targets_first(pair)
         if row.name != "BODY"
     ]
     if panels:
         blocks.append(
             Figure(
                 overlay_figure(panels[:_MOST_CURVES], pair.labels, "Dose [Gy]"),
-                caption="Dose-volume histograms of both doses.",
+                caption="Dose-volume histograms of both doses"
+                + (f" in {_MOST_CURVES} of {len(panels)} structures." if len(panels) > _MOST_CURVES else "."),
                 alt="Dose-volume histograms of both doses, one diagram for each structure",
                 name="dvh",
             )
         )
     return blocks
+
+
+def _targets_first(pair: DosePairView) -> list[StructureRow]:
+    """Return the structures so that targets and organs are drawn before lesions, of which there may be many."""
+    roles = {outline.name: outline.role for outline in pair.outlines}
+    return sorted(pair.structures, key=lambda row: _DRAWN_FIRST.get(roles.get(row.name, "organ"), 1))
 
 
 def _metric(curve: Dvh, which: str) -> float:
