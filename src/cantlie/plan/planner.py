@@ -39,6 +39,8 @@ FIRST_DOSE, DRAFT_DOSE, LAST_DOSE = (16.0, 16.0), (4.0, 12.0), (ARC_STEP_DEG, SP
 while arcs are refined and in the last one. Drafts differ by 0.15 % of the prescription (one standard deviation)."""
 MOST_OUT_OF_PROPORTION = 5e-4
 """Share of the monitor units up to which a scaled plan's dose is taken as scaled too."""
+NEARLY_MET = 0.02
+"""Share of limits missing, summed, up to which arcs are corrected by their last dose; farther off, drafts will do."""
 LEAST_SCALINGS = (1e-6, 1e-3)
 """Least factors of the first and the second scaling: volumes on the CT grid follow those in the voxels only nearly, so
 that the second starts from where the first ended."""
@@ -111,7 +113,8 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         step = part(progress, start, start + 0.1 / rounds)
         shapes = _corrected(work, technique, task, state, final, outcomes, step)
         step = part(progress, start + 0.1 / rounds, start + 0.2 / rounds)
-        final, outcomes = _deliver_and_judge(work, technique, task, setup, shapes, promised, step, LAST_DOSE)
+        of_arcs = LAST_DOSE if sum(broken) < NEARLY_MET else DRAFT_DOSE
+        final, outcomes = _deliver_and_judge(work, technique, task, setup, shapes, promised, step, of_arcs)
         before, broken = broken, state.broken_when_scaled(final.in_voxels, outcomes)
         best = (final, outcomes) if broken < before else best
         broken = min(before, broken)
