@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cantlie.machine.block import Block, passing
@@ -41,6 +41,7 @@ def test_a_block_beyond_the_field_covers_its_outermost_pixels() -> None:
 
 
 @settings(deadline=None, max_examples=30)
+@example(0.0, 0.0, 5.0, 6, 0.0, False)  # small, with edges along the rows
 @given(st.floats(-30, 30), st.floats(-30, 30), st.floats(5, 25), st.integers(3, 40), st.floats(0, 1), st.booleans())
 def test_shares_stay_between_the_metal_and_the_open_field(
     x: float, y: float, radius: float, corners: int, transmission: float, opens: bool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_PARTS = 4
+_PARTS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,7 @@ def passing(blocks: Sequence[Block], x_mm: NDArray[np.float64], y_mm: NDArray[np
 def _covered(
     outline_mm: NDArray[np.float64], x_mm: NDArray[np.float64], y_mm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the share of each pixel inside a polygon (even-odd rule), exact along rows and by 4 lines across them."""
+    """Return the share of each pixel inside a polygon (even-odd rule), exact along rows, by 16 lines across each."""
     width, height = float(x_mm[1] - x_mm[0]), float(y_mm[1] - y_mm[0])
     edges = np.append(x_mm - 0.5 * width, x_mm[-1] + 0.5 * width)
     x0, y0 = outline_mm.T
