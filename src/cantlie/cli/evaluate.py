@@ -14,6 +14,7 @@ from cantlie.cli.options import (
     AliasOption,
     CaseArgument,
     DensityOption,
+    DeviceOption,
     JsonOption,
     OutOption,
     PatientOption,
@@ -76,6 +77,7 @@ def evaluate(
     ] = None,
     density_curve: DensityOption = None,
     seed: SeedOption = 1,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Judge doses made elsewhere (CT, RTSTRUCT and RTDOSE, with or without RTPLAN) by a protocol.
@@ -104,6 +106,7 @@ def evaluate(
         machine=machine,
         density_curve=density_curve,
         recalculate=recalculate,
+        device=device,
     )
     with progress_shown("Cantlie evaluate", quiet=as_json) as progress:
         dosimetry = evaluate_case(request, progress)

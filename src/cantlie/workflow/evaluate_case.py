@@ -15,6 +15,7 @@ from cantlie.course.calendar import next_monday, plan_calendar
 from cantlie.dicom.companions import doses_of_case, plans_of_case
 from cantlie.dicom.plan_file import read_stated_plans
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
+from cantlie.dose.device import Device, device_name
 from cantlie.machine.machine import load_machine
 from cantlie.patient.names import standard_name
 from cantlie.patient.regions import Regions
@@ -28,6 +29,7 @@ from cantlie.workflow.delivery_record import delivered_course_of_case, delivery_
 from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
+from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.other_cts import doses_of_other_cts
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.plan_doses import SummedPlans, summed_plans
@@ -77,8 +79,10 @@ class EvaluateCase:
     machine: str | None = None
     density_curve: Path | None = None
     recalculate: bool = True
+    device: Device = "auto"
 
 
+@on_requested_device
 def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimetry:
     """Judge the doses of a case by a protocol; write results.json, DVHs of physical dose and EQD2, and the report.
 
@@ -145,6 +149,8 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         )  # fmt: skip
 
     able = request.recalculate and bool(plans) and bool(summed.plans)
+    if able:
+        run.add_provenance(dose_device=device_name())
     subject = Subject(protocol, regions, doses, prescriptions, fractions, course, engine=engine if able else None)
     answers = run.stage("what if", "", lambda step: answers_to(request.what_if, subject, step), keep=False)
     notes = tuple(
