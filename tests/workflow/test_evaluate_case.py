@@ -245,5 +245,7 @@ def test_a_plan_with_a_wedge_is_judged_by_its_dose_and_says_that_its_beams_were_
     assert run(["evaluate", str(folder), "--protocol", "zhang2021-alternating", "--out", str(out)]) in (0, 1)
     results = json.loads((out / "results.json").read_text())
     assert {row["target"]: row["fractions"] for row in results["plans_summed"]} == {"PTV1": 15, "PTV2": 8}
-    assert any("beams of the plan were not read: the beam has a wedge" in note["message"] for note in results["warnings"])
+    assert any(
+        "beams of the plan were not read: the beam has a wedge" in note["message"] for note in results["warnings"]
+    )
     assert any("only moved" in note["message"] for note in results["warnings"])
