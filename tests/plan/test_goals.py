@@ -16,7 +16,7 @@ from cantlie.plan.goals import (
     tighten,
 )
 from cantlie.plan.normalise import best_factors, factor_for_coverage, factor_for_dose, rounded_mu
-from cantlie.plan.objectives import value
+from cantlie.plan.objectives import SquaredOverdose, value
 from cantlie.plan.problem import COURSE, Problem, Term
 from cantlie.plan.request import PlanTarget
 from cantlie.plan.voxels import PlanningVoxels
@@ -160,3 +160,30 @@ def test_a_feathered_target_is_asked_for_its_level_of_dose_in_every_voxel() -> N
     graded = sum(value(term.objective, 30.0 * level) for term in terms)
     assert graded == pytest.approx(0, abs=1e-12)
     assert sum(value(term.objective, np.full(N, 30.0)) for term in terms) > 0.1
+
+
+def test_the_structure_named_first_is_spared_before_the_others() -> None:
+    voxels = PlanningVoxels(
+        GRID,
+        np.arange(N),
+        dict.fromkeys(("BODY", "Liver", "Heart", "Cord"), ONES) | {"PTV": 0 * ONES + 1e-6},
+        {"PTV": np.ones(N)},
+    )
+    terms = quality_terms([PlanTarget("PTV", 30.0, 15)], ("Absent", "Liver", "Heart", "Cord"), voxels, "BODY")
+    values = [value(term.objective, RAMP) for term in terms if term.purpose == "spare"]
+    assert values[2:] == pytest.approx([v / 3 for v in values[:2]] * 2)
+
+
+def test_a_hot_spot_beside_the_target_counts_by_its_volume_and_not_by_the_size_of_the_body() -> None:
+    inside = np.where(np.arange(N) < 100, ONES, 0.0)
+    away = np.where(inside > 0, 0.0, 60.0)
+    hot = np.where(np.arange(N) >= N - 10, 36.0, 0.0) + np.where(inside > 0, 30.0, 0.0)
+    found = []
+    for size in (1.0, 5.0):
+        body = np.where((away > 0) & (np.arange(N) < N - 10), size * ONES, ONES)
+        voxels = PlanningVoxels(GRID, np.arange(N), {"PTV": inside, "BODY": body}, {"PTV": away})
+        terms = quality_terms([PlanTarget("PTV", 30.0, 15)], (), voxels, "BODY")
+        squared = [t.objective for t in terms if t.purpose == "outside" and isinstance(t.objective, SquaredOverdose)]
+        found.append(sum(value(objective, hot) for objective in squared))
+    # 1.25 cc by 36 - 0.97 · 30 Gy, beside a target of 12.5 cc
+    assert found == pytest.approx([10.0 * 0.1 * ((36.0 - 29.1) / 30.0) ** 2] * 2, rel=1e-6)

@@ -101,7 +101,7 @@ def test_sparing_lowers_organs_and_keeps_rules_and_targets(monkeypatch: pytest.M
     means, spread = [], []
     for steps in (0, fluence.SPARING_STEPS):
         monkeypatch.setattr(fluence, "SPARING_STEPS", steps)
-        state = _State.of(asked, setup)
+        state = _State.of(asked, setup, technique_of("step_and_shoot"))
         solver = FluenceSolver(setup.plans, state.problem, state.goals, setup.voxels, [30.0, 30.0])
         optimise_fluence(solver, 60)
         doses = solver.doses()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cantlie.core.errors import PlanningError
 from cantlie.core.grid import Grid
-from cantlie.plan.voxels import coarse_fractions, planning_voxels
+from cantlie.plan.voxels import LEAST_OF_ORGAN, coarse_fractions, planning_voxels
 
 CT = Grid((30, 60, 60), (2.0, 2.0, 5.0), (-59.0, -59.0, -72.5))
 
@@ -41,6 +41,22 @@ def test_volumes_survive_thinning(most: int) -> None:
     inside = voxels.volumes_cc["PTV"] > 0
     assert voxels.distance_mm["PTV"][inside].max() <= np.sqrt(3) * 4 + 1e-9
     assert voxels.of("PTV").weight.sum() == pytest.approx(1)
+
+
+def test_a_small_organ_keeps_the_voxels_between_which_beams_would_pass_unseen() -> None:
+    regions = {"BODY": ball(55), "PTV": ball(25), "Cord": ball(8, 45), "Liver": ball(45)}
+    every, thinned = (
+        planning_voxels(
+            CT, regions, body="BODY", targets=("PTV",), organs=("Cord", "Liver"), voxel_mm=3.0, max_voxels=most
+        )
+        for most in (1_000_000, 3_000)
+    )
+    count, seen = ((voxels.volumes_cc["Cord"] > 0).sum() for voxels in (every, thinned))
+    assert seen == count  # fewer than LEAST_OF_ORGAN
+    liver = (thinned.volumes_cc["Liver"] > 0).sum()
+    assert LEAST_OF_ORGAN <= liver < 0.5 * (every.volumes_cc["Liver"] > 0).sum()
+    volume_cc = regions["Liver"].sum() * CT.voxel_cc
+    assert thinned.volumes_cc["Liver"].sum() == pytest.approx(volume_cc, rel=0.05)
 
 
 def test_an_organ_that_reaches_far_beyond_keeps_its_whole_volume() -> None:

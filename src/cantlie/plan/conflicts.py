@@ -12,7 +12,7 @@ from cantlie.plan.objectives import value
 from cantlie.plan.request import Conflict, GoalOutcome, Trade
 
 SETTLING_STEPS = 60
-RELAXED_STEPS = 40
+RELAXED_STEPS = 80
 MOST_OPPONENTS = 4
 LEAST_GAIN = 0.02
 """Share of what is missing that relaxing a rule must bring for it to count as opposed; less is noise of the solver."""

@@ -108,7 +108,7 @@ class _Layout:
 MORE_FOR_CONFLICTS = 2
 TARGET_SLIP = 0.2
 """Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
-FALL_OFF_SLIP = 0.5
+FALL_OFF_SLIP = 0.8
 """The same for the fall-off beside targets, which keeps plans conformal where only the mean of an organ counts."""
 ROOM = 0.015
 """Share of a maximum that stays free for what segments make worse than fluence."""

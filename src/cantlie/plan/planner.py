@@ -72,7 +72,7 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
     settings = request.settings
     with work.timed("influence"):
         setup = prepare(request, technique, part(progress, 0.0, 0.2))
-        state = _State.of(request, setup)
+        state = _State.of(request, setup, technique)
         task = Task(request, setup.plans, setup.voxels, state.problem, state.goals, work.log)
     with work.timed("fluence"):
         solver = FluenceSolver(
@@ -144,14 +144,14 @@ class _State:
     setup: Setup
 
     @classmethod
-    def of(cls, request: PlanningRequest, setup: Setup) -> _State:
+    def of(cls, request: PlanningRequest, setup: Setup, technique: Technique) -> _State:
         scale = max(target.prescription_gy for target in request.targets)
         goals = [
             goal_of_rule(rule, setup.voxels, scale, request.settings.constraint_margin)
             for rule in setup.rules
             if setup.voxels.holds(rule.structure)
         ]
-        quality = quality_terms(request.targets, setup.minimise, setup.voxels, BODY)
+        quality = quality_terms(request.targets, setup.minimise, setup.voxels, BODY, modulated=technique.modulates)
         names = tuple(target.name for target in request.targets)
         problem = Problem(names, [*goals, *quality, *robust_terms(request, setup.voxels, BODY)])
         if request.given_dose is not None:

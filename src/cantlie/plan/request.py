@@ -46,7 +46,7 @@ class PlannerSettings:
     """
 
     voxel_mm: float | None = None
-    max_voxels: int = 30000
+    max_voxels: int = 60000
     beamlet_mm: float | None = None
     dose_grid_mm: tuple[float, float, float] | None = None
     fluence_iterations: int = 160

@@ -21,6 +21,8 @@ COARSEST_MM = 5.0
 BODY_SHARE = 0.125
 FURTHEST_SHARE = 0.1
 """Share of an organ's voxels that stand for what lies beyond the reach: dose there is nearly that of the furthest."""
+LEAST_OF_ORGAN = 1000
+"""Voxels that an organ keeps at least, if it has so many: between fewer, beams pass unseen."""
 MOST_BESIDE = 0.75
 """Most of all voxels that lie in the targets or within 10 mm of them."""
 
@@ -125,8 +127,9 @@ def planning_voxels(
 
     All voxels of targets and within 10 mm of them are of full interest, then those of the organs within ``reach_mm`` of
     a target; other body tissue is represented by one voxel in 8 of theirs. If more than ``max_voxels`` would remain,
-    what is further away is thinned first. Thinning follows a fixed lattice, so that what is kept is evenly spread, and
-    each kept voxel's volume grows by the factor that it was thinned by. What of an organ lies beyond the reach, where
+    what is further away is thinned first; of an organ ``LEAST_OF_ORGAN`` voxels stay where it has so many, or beams
+    would pass between them unseen. Thinning follows a fixed lattice, so that what is kept is evenly spread, and each
+    kept voxel's volume grows by the factor that it was thinned by. What of an organ lies beyond the reach, where
     there is hardly any dose, counts with the organ's furthest voxels, so that its volume is whole.
 
     Parameters
@@ -178,6 +181,9 @@ def planning_voxels(
     thick = min(1.0, MOST_BESIDE * max_voxels / near_by)
     thin = min(thick, (max_voxels - thick * near_by) / max(rest, 1.0))
     share = np.where(beside, thick, np.where(organ, thin, BODY_SHARE * thin))
+    for name in organs:
+        held = (coarse[name] > 0) & ~beside
+        share[held] = np.maximum(share[held], min(1.0, LEAST_OF_ORGAN / max(int(np.count_nonzero(held)), 1)))
     k, j, i = np.indices(grid.shape, sparse=True)
     # Additive lattice with the plastic-number ratios: evenly spread in three dimensions at every density
     # (Roberts 2018, the R3 sequence).
