@@ -108,12 +108,10 @@ class _Layout:
 MORE_FOR_CONFLICTS = 2
 TARGET_SLIP = 0.2
 """Share by which the targets' objective may rise for the sake of organs: their spread by half as much."""
-FALL_OFF_SLIP = 0.8
+FALL_OFF_SLIP = 1.0
 """The same for the fall-off beside targets, which keeps plans conformal where only the mean of an organ counts."""
-ROOM = 0.015
-"""Share of a maximum that stays free for what segments make worse than fluence."""
 SPARING_STEP = 1.6
-SPARING_STEPS = 6
+SPARING_STEPS = 10
 SPARING_ITERATIONS = 20
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
@@ -286,11 +284,11 @@ def spare_further(solver: FluenceSolver, progress: Progress = silent) -> float:
 
 
 def _with_room(solver: FluenceSolver) -> set[str]:
-    """Return the structures whose maximum has a rule and keeps well below it."""
+    """Return the structures whose maximum has a rule and keeps below what the rule's goal aims at."""
     return {
         goal.rule.structure
         for goal, value in zip(solver.goals, solver.metrics(), strict=True)
-        if goal.rule.limits_hot_spots and goal.seen_rule.met(value, -ROOM * goal.rule.limit)
+        if goal.rule.limits_hot_spots and goal.seen_rule.met(value, -0.5 * goal.margin * goal.rule.limit)
     }
 
 
