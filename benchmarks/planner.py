@@ -238,8 +238,9 @@ def like_the_peers(case: str):
     """Return a protocol that says what the objectives of the peer's script say.
 
     The objectives ask for the prescription in the whole target and penalise more than 120 % (SBRT) or 105 % of it; a
-    rule must be within reach (the peer's own plans come to 163 and 129 % of the target's dose), so it is 125 % in both,
-    and the prescription to 95 % of the target, by which both plans are compared. Cord and stomach have the limits of the objectives; liver and, after it, right kidney are spared.
+    rule must be within reach (the peer's own plans come to 163 and 129 %), so it is 125 % in both, and the prescription
+    to 95 % of the target, by which both plans are compared. Cord and stomach have the limits of the objectives; the
+    liver is spared, and after it the right kidney.
     """
     from cantlie.protocol.schema import Protocol
 
