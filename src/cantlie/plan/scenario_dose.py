@@ -16,7 +16,8 @@ from cantlie.plan.treatment import TreatmentPlan
 
 COARSE_MM = 6.0
 COARSE_ARC_STEP_DEG = 16.0
-"""Grid and directions of the difference that density makes: smooth, as both doses are of the same shape."""
+"""Grid, and directions that count as one and share the superposition, of the difference that density makes: smooth, as
+both doses are of the same shape."""
 
 
 def density_change(
@@ -36,8 +37,8 @@ def density_change(
     """
     grid = density.grid.resampled((spacing_mm,) * 3)
     denser = Volume(density.grid, np.asarray(density.values, dtype=np.float32) * np.float32(1.0 + percent / 100.0))
-    planned = plan_dose(plan, density, machine, model, grid, progress, COARSE_ARC_STEP_DEG)
-    changed = plan_dose(plan, denser, machine, model, grid, progress, COARSE_ARC_STEP_DEG)
+    coarse = COARSE_ARC_STEP_DEG, COARSE_ARC_STEP_DEG
+    planned, changed = (plan_dose(plan, one, machine, model, grid, progress, *coarse) for one in (density, denser))
     return Volume(grid, np.asarray(changed.values - planned.values, dtype=np.float32))
 
 
