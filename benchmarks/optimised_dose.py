@@ -82,13 +82,14 @@ def optimised(operator, terms, start, iterations):
 
 @contextmanager
 def whole_matrices():
-    """Keep the whole matrices of the blurs that operators are made of, in 64 bits, in a list."""
-    kept = []
+    """Keep the whole matrices of the blurs that operators are made of, in 64 bits, by the identity of the blurs."""
+    kept = {}
     make = PlaneBlurs.of
 
     def keep(blur_x, blur_y, needed):
-        kept.append((blur_x.copy(), blur_y.copy()))
-        return make(blur_x, blur_y, needed)
+        blurs = make(blur_x, blur_y, needed)
+        kept[id(blurs)] = blur_x.copy(), blur_y.copy()
+        return blurs
 
     PlaneBlurs.of = keep
     try:
@@ -100,7 +101,8 @@ def whole_matrices():
 def in_double(influence, matrices, weights):
     """Return the operator's dose by whole matrices, all sums in 64 bits."""
     dose = np.zeros(influence.voxels.size)
-    for number, (beam, (blur_x, blur_y)) in enumerate(zip(influence.beams, matrices, strict=True)):
+    for number, beam in enumerate(influence.beams):
+        blur_x, blur_y = matrices[id(beam.blurs)]
         fluence = np.zeros((blur_y.shape[3], blur_x.shape[3]))
         fluence[beam.row, beam.column] = weights[influence.offsets[number] : influence.offsets[number + 1]]
         planes = np.zeros(beam.blurs.plane_shape)  # with its padding
