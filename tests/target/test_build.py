@@ -145,3 +145,17 @@ def test_stand_ins_are_used_and_noted(regions):
     assert found.name == "Kidney_L" and "stands in" in found.notes[0].message
     assert resolve_first(regions, "Liver").notes == ()
     assert resolve_first(regions, "Stomach", ("Duodenum",)) is None
+
+
+@pytest.mark.parametrize("one", ["liu2022-sbrt", "pei2019-imrt", "yin2014-boost", "zhang2021-alternating"])
+def test_limits_hold_for_a_colon_and_for_a_single_kidney(regions, one):
+    patient = Regions(GRID, {**regions.fractions, "Colon": shapes.sphere(GRID, (0, -40, 0), 10.0)})
+    protocol = load_protocol(one)
+    for limit in (*protocol.constraints, *protocol.reference_limits):
+        found = resolve_first(patient, limit.structure, limit.stand_ins)
+        if "Kidney_L +" in limit.structure:
+            assert found.name == "Kidney_L" and found.notes
+        if limit.structure == "Bowel_Large":
+            assert found.name == "Colon" and found.notes
+    if one == "liu2022-sbrt":
+        assert "Colon" in protocol.choice.structures
