@@ -156,6 +156,20 @@ def test_the_view_is_centred_on_the_targets(report: CaseReport) -> None:
     assert (lower < view.point_mm).all() and (upper > view.point_mm).all()
 
 
+def test_the_slices_meet_in_the_largest_of_lesions_far_apart() -> None:
+    grid = Grid((20, 30, 60), (4.0, 4.0, 4.0), (-118.0, -58.0, 0.0))
+    x = grid.points_mm()
+    small, large = (
+        np.linalg.norm(x - c, axis=-1) < r for c, r in (((-90.0, 0.0, 30.0), 10.0), ((80.0, 10.0, 50.0), 16.0))
+    )
+    both = [StructureView("PTV", Volume(grid, (small | large).astype(np.float32)), "target")]
+    ct = Volume(grid, np.zeros(grid.shape, dtype=np.float32))
+    assert np.allclose(view_of(ct, both).point_mm, (80.0, 10.0, 50.0), atol=4.0)
+    plans = [StructureView(name, Volume(grid, one.astype(np.float32)), "target") for name, one in
+             (("PTV1", x[..., 0] < 0), ("PTV2", x[..., 0] >= 0))]  # fmt: skip
+    assert abs(view_of(ct, plans).point_mm[0]) < 4.0
+
+
 def test_colours_can_be_told_apart_and_read_on_white() -> None:
     grid = Grid((1, 1, 1), (1, 1, 1), (0, 0, 0))
     mask = Volume(grid, np.ones((1, 1, 1), dtype=np.float32))

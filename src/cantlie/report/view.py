@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cantlie.core.volume import Volume
 from cantlie.report.case_report import StructureView
@@ -39,7 +40,8 @@ def view_of(
     Parameters
     ----------
     point_mm
-        Where the slices meet; the centre of mass of the targets when not given. It is moved to the nearest CT slice.
+        Where the slices meet; the centre of mass of the targets when not given, or of their largest part where that
+        lies between several. It is moved to the nearest CT slice.
     """
     targets = [s for s in structures if s.role == "target"] or [s for s in structures if s.role != "body"]
     boxes = [box for s in targets if (box := _box_mm(s.fractions, 0.5)) is not None]
@@ -56,6 +58,8 @@ def view_of(
     if point_mm is None:
         centres = [c for s in targets if (c := _centre_mm(s.fractions)) is not None]
         point = np.mean(centres, axis=0) if centres else 0.5 * (lower + upper)
+        if centres and not any(_holds(s.fractions, point) for s in targets):
+            point = _centre_of_largest_part_mm(targets, point)
     else:
         point = np.asarray(point_mm, dtype=np.float64)
     k = int(np.clip(round((point[2] - grid.origin_mm[2]) / grid.spacing_mm[2]), 0, grid.shape[0] - 1))
@@ -95,6 +99,32 @@ def _centre_mm(mask: Volume) -> NDArray[np.float64] | None:
         )
         / total
     )
+
+
+def _holds(mask: Volume, point_mm: NDArray[np.float64]) -> bool:
+    """Say whether the voxel nearest to a point is at least half filled."""
+    at = np.round(mask.grid.index_from_mm(point_mm)).astype(int)
+    within = bool((at >= 0).all() and (at < mask.grid.shape).all())
+    return within and bool(mask.values[tuple(at)] >= 0.5)
+
+
+def _centre_of_largest_part_mm(
+    targets: Sequence[StructureView], otherwise_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the centre of the largest connected part of all targets."""
+    grid = targets[0].fractions.grid
+    same = [np.asarray(s.fractions.values) >= 0.5 for s in targets if s.fractions.grid.is_close(grid)]
+    inside = np.logical_or.reduce(same)
+    boxes = ndimage.find_objects(inside.astype(np.int8))
+    if not boxes:
+        return otherwise_mm
+    box = boxes[0]
+    labels, count = ndimage.label(inside[box])
+    if count < 2:
+        return otherwise_mm
+    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    k, j, i = (float(at) + part.start for at, part in zip(ndimage.center_of_mass(labels == largest), box, strict=True))
+    return np.asarray(grid.origin_mm) + np.asarray(grid.spacing_mm) * np.array([i, j, k])
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
