@@ -36,10 +36,11 @@ from cantlie.workflow.comparison_halves import bed_difference
 from cantlie.workflow.comparison_plans import SharedPlans, adopt_plans, are_the_same, kept_plans
 from cantlie.workflow.comparison_statements import TOLERANCE
 from cantlie.workflow.course_stage import course_of
-from cantlie.workflow.dosimetry import COURSE, judge_doses
+from cantlie.workflow.dosimetry import judge_doses
 from cantlie.workflow.patient_stage import PreparedPatient
-from cantlie.workflow.planned_case import PlanCase, PlannedCase
+from cantlie.workflow.planned_case import PlanCase, PlannedCase, PlannedCourse
 from cantlie.workflow.planning_key import planning_inputs
+from cantlie.workflow.what_if import Answers
 
 ALTERNATING, SEQUENTIAL, SBRT = "zhang2021-alternating", "zhang2021-sequential", "liu2022-sbrt"
 WHOLE_LIVER = "yin2014-boost"
@@ -82,15 +83,17 @@ def invented(request: PlanCase) -> PlannedCase:
         plans.append(PlannedTarget(PlanTarget(name, total, count), _plan(name, total, count, machine), dose, ()))
     empty = np.zeros(0)
     planning = PlanningResult(tuple(plans), (), History((), empty, empty), {})
-    doses = {COURSE: planning.total_dose, **{p.target.name: p.dose for p in plans}}
-    given = {p.target.name: p.target.prescription_gy for p in plans}
     course = course_of(protocol, plans, targets.regions, request.start or next_monday(date(2026, 1, 1)))
-    dosimetry = judge_doses(targets.regions, protocol, doses, given)
     curve = default_density_curve()
     case = Case(Ct(CT, "HFS", "1.2", "1.3", "1.4"), (), input_sha256="ab" * 32)
     density = density_volume(CT, regions["BODY"], curve)
     patient = PreparedPatient(case, SimpleNamespace(lines=lambda: ()), regions, density, curve, ())
-    return PlannedCase(request, protocol, machine, patient, targets, planning, course, dosimetry, (), targets.notes)
+    planned = PlannedCourse(
+        request=request, protocol=protocol, machine=machine, patient=patient, targets=targets, planning=planning,
+        course=course,
+    )  # fmt: skip
+    dosimetry = judge_doses(targets.regions, protocol, planned.doses, planned.prescriptions_gy)
+    return PlannedCase.of(planned, dosimetry, (), targets.notes, Answers())
 
 
 class Road:

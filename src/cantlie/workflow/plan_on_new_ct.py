@@ -9,24 +9,16 @@ from pathlib import Path
 from cantlie.core.errors import InputError
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, part
-from cantlie.core.volume import Volume
 from cantlie.course.calendar import plan_calendar
 from cantlie.course.registration import RegistrationSettings
 from cantlie.dicom.case_images import CaseImage, images_of_case
 from cantlie.dicom.registration_file import RegistrationFile, registrations_of_case
-from cantlie.dicom.rtdose import write_rtdose
-from cantlie.dose.device import device_name
-from cantlie.machine.beam_model_file import beam_of
 from cantlie.machine.machine import Machine
 from cantlie.plan.planner import dose_grid, plan_targets
-from cantlie.plan.request import PlannerSettings, PlanningRequest, PlanningResult, PlanTarget
-from cantlie.protocol.checks import check_protocol
+from cantlie.plan.request import PlanningRequest, PlanningResult, PlanTarget
 from cantlie.protocol.schema import Protocol
 from cantlie.target.build import build_targets
-from cantlie.workflow.case_results import write_results
-from cantlie.workflow.checks_stage import check_plans
 from cantlie.workflow.course_stage import course_of
-from cantlie.workflow.dosimetry import COURSE, judge_doses
 from cantlie.workflow.earlier_sessions import (
     FIRST_CT,
     EarlierSessions,
@@ -35,22 +27,19 @@ from cantlie.workflow.earlier_sessions import (
     carry_over,
     read_previous_run,
 )
-from cantlie.workflow.export import ExportedFile, export_case
-from cantlie.workflow.image_link import CITATIONS, ImageLink, link_images, write_link
+from cantlie.workflow.finished_case import FINISHING, finish_case
+from cantlie.workflow.image_link import ImageLink, link_images
 from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
 from cantlie.workflow.plan_on_one_ct import plan_on_one_ct
 from cantlie.workflow.planned_case import (
-    MASKS,
     PlanCase,
     PlannedCase,
-    beyond_the_planner,
-    citations_of,
+    PlannedCourse,
     levels_of,
     plain_settings,
 )
 from cantlie.workflow.planning_key import planning_key
 from cantlie.workflow.run_folder import RunFolder, key_of
-from cantlie.workflow.what_if import Subject, answers_to
 
 STAGES = {
     "reading both CTs": 8.0,
@@ -59,11 +48,7 @@ STAGES = {
     "earlier dose": 3.0,
     "planning": 40.0,
     "course": 5.0,
-    "evaluation": 6.0,
-    "independent check": 4.0,
-    "what if": 8.0,
-    "DICOM export": 4.0,
-    "report": 14.0,
+    **FINISHING,
 }
 
 
@@ -283,8 +268,6 @@ def _stages(
         link.origin,
     )
     planning: PlanningResult = run.stage("planning", key, lambda step: plan_targets(asked, step))
-    total = planning.total_dose
-    total = Volume(total.grid, total.values + earlier.total.dose.values)
     calendar = calendar_with_given(plan_calendar(protocol, what.run.start), earlier)
     course = run.stage(
         "course",
@@ -294,52 +277,11 @@ def _stages(
         ),
         keep=False,
     )
-    own = {one.target.name: one.target.prescription_gy for one in planning.plans}
-    doses = {COURSE: total, **{one.target.name: one.dose for one in planning.plans}}
-    whole = {name: protocol.prescription(name).total_gy for name in names}
-    dosimetry = run.stage(
-        "evaluation",
-        key,
-        lambda step: judge_doses(targets.regions, protocol, doses, own, step, course_prescriptions_gy=whole),
-        keep=False,
-    )
-    checks, check_notes = run.stage(
-        "independent check",
-        key,
-        lambda step: check_plans(planning.plans, patient.density, machine, beam_of(machine), step),
-        keep=False,
-    )
-    subject = Subject(
-        protocol, targets.regions, doses, {COURSE: max(whole.values()), **own},
-        {one.target.name: one.target.fractions for one in planning.plans}, course.dose,
-        {one.target.name: one.plan for one in planning.plans}, patient.density, machine, beam_of(machine),
-        patient.case, earlier.total.dose,
+    planned = PlannedCourse(
+        request=request, protocol=protocol, machine=machine, patient=patient, targets=targets, planning=planning,
+        course=course, earlier=earlier, earlier_case=earlier_patient.case, earlier_results=what.run.results,
     )  # fmt: skip
-    answers = run.stage("what if", key, lambda step: answers_to(request.what_if, subject, step), keep=False)
-    findings = tuple(Note(finding.sentence(), "protocol", "info") for finding in check_protocol(protocol))
-    notes = dict.fromkeys(
-        (*choice_notes, *beyond_the_planner(protocol, machine), *patient.notes, *targets.notes, *earlier.notes,
-         *planning.notes, *dosimetry.notes, *course.notes, *check_notes, *answers.notes, *findings,
-         MASKS)
-    )  # fmt: skip
-    planned = PlannedCase(
-        request, protocol, machine, patient, targets, planning, course, dosimetry, checks, tuple(notes),
-        answers=answers, earlier=earlier, earlier_case=earlier_patient.case, earlier_results=what.run.results,
-    )  # fmt: skip
-    run.note(notes)
-    run.cite((*citations_of(planned), *CITATIONS))
-    run.add_provenance(
-        case_sha256=patient.case.input_sha256,
-        earlier_case_sha256=earlier_patient.case.input_sha256,
-        protocol_sha256=protocol.sha256,
-        machine_sha256=machine.sha256,
-        planner_seed=PlannerSettings().seed,
-        dose_device=device_name(),
-    )
-    run.clear("dicom", "figures")
-    files = run.stage("DICOM export", key, lambda step: _export(planned, total, step), keep=False)
-    run.stage("report", key, lambda step: write_results(run, planned, files, step), keep=False)
-    return planned
+    return finish_case(run, planned, key, choice_notes)
 
 
 def _check_two(earlier: PreparedPatient, later: PreparedPatient, what: NewCt) -> None:
@@ -355,30 +297,3 @@ def _check_two(earlier: PreparedPatient, later: PreparedPatient, what: NewCt) ->
             where="earlier CT",
             remedy="give the CT of the earlier run with --previous-ct",
         )
-
-
-def _export(planned: PlannedCase, total: Volume, progress: Progress) -> tuple[ExportedFile, ...]:
-    assert planned.earlier is not None and planned.earlier_case is not None
-    folder = planned.request.out / "dicom"
-    case, earlier = planned.patient.case, planned.earlier
-    targets = planned.targets
-    files = list(
-        export_case(
-            folder, case, targets.regions, [n for n in targets.volumes_cc if targets.volumes_cc[n] > 0],
-            planned.planning.plans, planned.planning.total_dose, planned.machine, planned.protocol, progress,
-        )
-    )  # fmt: skip
-    for plan, carried in zip(earlier.plans, earlier.carried, strict=True):
-        path = folder / f"RD_{plan.target}_earlier.dcm"
-        what = f"{plan.given} sessions of {plan.target} on the earlier CT, deformed"
-        uid = write_rtdose(case, carried.dose, path, plan_uids=[plan.plan.sop_instance_uid], comment=what)
-        files.append(ExportedFile(path, "RTDOSE", what, uid))
-    uids = [plan.plan.sop_instance_uid for plan in earlier.plans]
-    uids += [file.sop_instance_uid for file in files if file.modality == "RTPLAN"]
-    path = folder / "RD_course.dcm"
-    comment = "physical dose of the course on both CTs"
-    uid = write_rtdose(case, total, path, summation_type="MULTI_PLAN", plan_uids=uids, comment=comment)
-    files.append(ExportedFile(path, "RTDOSE", comment, uid))
-    written = write_link(folder, case, planned.earlier_case, earlier.link)
-    files += [ExportedFile(folder / name, "REG", content, "") for name, content in written.items()]
-    return tuple(files)

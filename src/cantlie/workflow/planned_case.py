@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,9 @@ from cantlie.protocol.schema import Protocol
 from cantlie.report.case_report import CheckRow
 from cantlie.target.build import TargetResult
 from cantlie.workflow.course_stage import CourseResult
-from cantlie.workflow.dosimetry import Dosimetry
+from cantlie.workflow.dosimetry import COURSE, Dosimetry
 from cantlie.workflow.earlier_sessions import EarlierSessions
+from cantlie.workflow.image_link import CITATIONS
 from cantlie.workflow.patient_stage import PreparedPatient
 from cantlie.workflow.phases_stage import Breathing, PlanningPhase
 from cantlie.workflow.scheme_stage import ChosenScheme
@@ -78,9 +79,18 @@ class PlanCase:
     what_if: WhatIf = field(default_factory=WhatIf)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlannedCase:
-    """All that the road produced."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PlannedCourse:
+    """What a road has planned, before it is judged.
+
+    Parameters
+    ----------
+    protocol
+        With the user's choices in it, and of one scheme.
+    earlier, earlier_case, earlier_results
+        For the rest of a course on a new CT: the sessions that were given, the case that they were planned on, and
+        what results.json of that run holds.
+    """
 
     request: PlanCase
     protocol: Protocol
@@ -89,15 +99,11 @@ class PlannedCase:
     targets: TargetResult
     planning: PlanningResult
     course: CourseResult
-    dosimetry: Dosimetry
-    checks: tuple[CheckRow, ...]
-    notes: tuple[Note, ...]
     scheme: ChosenScheme | None = None
     breathing: Breathing | None = None
     earlier: EarlierSessions | None = None
     earlier_case: Case | None = None
     earlier_results: Mapping[str, Any] | None = None
-    answers: Answers = field(default_factory=Answers)
 
     @property
     def course_dose(self) -> Volume:
@@ -106,6 +112,21 @@ class PlannedCase:
         if self.earlier is None:
             return total
         return Volume(total.grid, total.values + self.earlier.total.dose.values)
+
+    @property
+    def doses(self) -> dict[str, Volume]:
+        """The course's dose first, then that of each plan by its target, in Gy."""
+        return {COURSE: self.course_dose, **{one.target.name: one.dose for one in self.planning.plans}}
+
+    @property
+    def prescriptions_gy(self) -> dict[str, float]:
+        """Target to the dose of its plan: on a new CT what was left of its prescription."""
+        return {one.target.name: one.target.prescription_gy for one in self.planning.plans}
+
+    @property
+    def course_prescriptions_gy(self) -> dict[str, float]:
+        """Target to the dose that the whole course prescribes to it."""
+        return {name: self.protocol.prescription(name).total_gy for name in self.prescriptions_gy}
 
     @property
     def label(self) -> str:
@@ -118,12 +139,36 @@ class PlannedCase:
         return beam_of(self.machine)
 
 
-def citations_of(planned: PlannedCase) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PlannedCase(PlannedCourse):
+    """All that the road produced."""
+
+    dosimetry: Dosimetry
+    checks: tuple[CheckRow, ...]
+    notes: tuple[Note, ...]
+    answers: Answers
+
+    @classmethod
+    def of(
+        cls,
+        planned: PlannedCourse,
+        dosimetry: Dosimetry,
+        checks: tuple[CheckRow, ...],
+        notes: tuple[Note, ...],
+        answers: Answers,
+    ) -> PlannedCase:
+        """Return a planned course with what judged it."""
+        own = {one.name: getattr(planned, one.name) for one in fields(PlannedCourse)}
+        return cls(**own, dosimetry=dosimetry, checks=checks, notes=notes, answers=answers)
+
+
+def citations_of(planned: PlannedCourse) -> tuple[str, ...]:
     """Return what a paper that uses these results should cite."""
     return (
         planned.protocol.citation.sentence(),
         *planned.machine.sources,
         *(risk.model.source for risk in planned.course.risks),
+        *(() if planned.earlier is None else CITATIONS),
     )
 
 
