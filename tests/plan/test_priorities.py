@@ -95,6 +95,14 @@ def test_the_conflict_says_the_least_violation_and_what_relaxing_buys() -> None:
     assert "Stomach Dmax <= 5 instead of 4 Gy" in row.sentence()
 
 
+def test_the_conflict_says_how_much_room_serves_at_all() -> None:
+    """A small step may buy next to nothing where only much room would do: the rule is left out on trial too."""
+    row = next(one for one in conflicting().conflicts if one.metric == "V95%[%]")
+    steps, all_room = row.opposed_by[0], row.opposed_by[-1]
+    assert all_room.structure == "Stomach" and all_room.relaxed_to > steps.relaxed_to
+    assert all_room.gain > steps.gain and all_room.best > 98.0  # without the stomach the target could be covered
+
+
 def test_sparing_lowers_organs_and_keeps_rules_and_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = replace(request(), settings=FAST)
     setup = prepare(asked, technique_of("step_and_shoot"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from cantlie.core.progress import Progress, part, silent
 from cantlie.plan.fluence import FluenceSolver, Log
@@ -14,6 +16,8 @@ from cantlie.plan.request import Conflict, GoalOutcome, Trade
 SETTLING_STEPS = 60
 RELAXED_STEPS = 80
 MOST_OPPONENTS = 4
+MOST_LEFT_OUT = 2
+"""Rules that are also left out altogether on trial: a small step hardly moves a share of volume far above a limit."""
 LEAST_GAIN = 0.02
 """Share of what is missing that relaxing a rule must bring for it to count as opposed; less is noise of the solver."""
 
@@ -23,12 +27,14 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
 
     The fluence first settles with nothing of the limits kept in reserve. Then each rule that pulls the other way (the
     largest forces, which are the multipliers of the limits) is relaxed by a step, the fluence is solved again from
-    where it stands, and what the broken rule gains is noted.
+    where it stands, and what the broken rule gains is noted. Those that stand most against each broken rule are left
+    out as well: where they then come to rest is as far as relaxing them serves at all.
 
     Returns
     -------
     dict
-        To each broken rule's goal the metric at best and the trades, the most worth first.
+        To each broken rule's goal the metric at best and the trades, of steps before those of all the room that serves,
+        the most worth first.
     """
     if not solver.unmet():
         return {}
@@ -55,23 +61,66 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
     at_rest = baseline.metrics()
     best = {n: min(promised[n], at_rest[n], key=exact[n].seen_rule.excess) for n in broken}
     trades: dict[int, list[Trade]] = {n: [] for n in broken}
-    for number, opponent in enumerate(dict.fromkeys(opponents)):
-        step = relaxation(exact[opponent].rule)
-        relaxed = [goal.relaxed(step) if n == opponent else goal for n, goal in enumerate(exact)]
-        trial = _copy(settled, relaxed)
-        trial.improve(
-            RELAXED_STEPS,
-            part(progress, 0.3 + 0.7 * number / len(opponents), 0.3 + 0.7 * (number + 1) / len(opponents)),
-        )
-        then = trial.metrics(exact)
+
+    def note(opponent: int, relaxed_to: float, then: Sequence[float]) -> None:
         for n in broken:
             if n == opponent:
                 continue
             gain = exact[n].seen_rule.excess(at_rest[n]) - exact[n].seen_rule.excess(then[n])
-            if gain > LEAST_GAIN * abs(exact[n].seen_rule.excess(best[n])):
+            known = max((one.gain for one in trades[n] if _same(one, exact[opponent].rule)), default=0.0)
+            if gain > known + LEAST_GAIN * abs(exact[n].seen_rule.excess(best[n])):
                 reached = best[n] - gain if exact[n].rule.op.startswith("<") else best[n] + gain
-                trades[n].append(_trade(exact[opponent].rule, relaxed[opponent].rule.limit, reached, gain))
-    return {n: (best[n], tuple(sorted(trades[n], key=lambda trade: -trade.gain))) for n in broken}
+                trades[n].append(_trade(exact[opponent].rule, relaxed_to, reached, gain))
+
+    opponents = list(dict.fromkeys(opponents))
+    states = {}
+    for number, opponent in enumerate(opponents):
+        step = relaxation(exact[opponent].rule)
+        relaxed = [goal.relaxed(step) if n == opponent else goal for n, goal in enumerate(exact)]
+        trial = _copy(settled, relaxed)
+        done = 0.3 + 0.4 * np.array([number, number + 1]) / len(opponents)
+        trial.improve(RELAXED_STEPS, part(progress, *map(float, done)))
+        note(opponent, relaxed[opponent].rule.limit, trial.metrics(exact))
+        states[opponent] = trial
+    steps = {n: len(rows) for n, rows in trades.items()}
+    left_out = _most_opposed(broken, opponents, trades, exact)
+    for number, opponent in enumerate(left_out):
+        trial = _copy(states[opponent], [goal for n, goal in enumerate(states[opponent].goals) if n != opponent])
+        done = 0.7 + 0.3 * np.array([number, number + 1]) / len(left_out)
+        trial.improve(2 * RELAXED_STEPS, part(progress, *map(float, done)))
+        then = trial.metrics(exact)
+        relaxed_to = _rounded_beyond(exact[opponent].rule, then[opponent] + exact[opponent].bias)
+        if exact[opponent].rule.excess(relaxed_to) > relaxation(exact[opponent].rule):
+            note(opponent, relaxed_to, then)
+    return {n: (best[n], _in_order(rows, steps[n])) for n, rows in trades.items()}
+
+
+def _most_opposed(
+    broken: Sequence[int], opponents: Sequence[int], trades: Mapping[int, Sequence[Trade]], goals: Sequence[Goal]
+) -> list[int]:
+    """Return the rules that stand most against the broken ones: by what a step bought, or else by their force."""
+    chosen = []
+    for n in broken:
+        others = [one for one in opponents if one != n]
+        gains = {one: max((t.gain for t in trades[n] if _same(t, goals[one].rule)), default=0.0) for one in others}
+        chosen += sorted(others, key=lambda one: -gains[one])[:1]  # a stable sort keeps the order of forces
+    return list(dict.fromkeys(chosen))[:MOST_LEFT_OUT]
+
+
+def _in_order(trades: Sequence[Trade], steps: int) -> tuple[Trade, ...]:
+    parts = trades[:steps], trades[steps:]
+    return tuple(trade for rows in parts for trade in sorted(rows, key=lambda trade: -trade.gain))
+
+
+def _same(trade: Trade, rule: Rule) -> bool:
+    return (trade.structure, trade.metric, trade.op, trade.limit, trade.scope) == (
+        rule.structure, str(rule.metric), rule.op, rule.limit, rule.scope,
+    )  # fmt: skip
+
+
+def _rounded_beyond(rule: Rule, value: float) -> float:
+    """Return a limit in whole tenths that a value just keeps."""
+    return float(np.ceil(10 * value) / 10) if rule.op.startswith("<") else float(np.floor(10 * value) / 10)
 
 
 def relaxation(rule: Rule) -> float:
