@@ -10,7 +10,7 @@ from cantlie.evaluation.coverage import judge_coverage
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.evaluation.indices import plan_indices
 from cantlie.evaluation.metrics import metric_value
-from cantlie.evaluation.verdict import holds, margin
+from cantlie.evaluation.verdict import decimals, holds, margin
 from cantlie.protocol.loading import list_protocols, load_protocol
 from cantlie.protocol.metric import Metric
 from cantlie.protocol.schema import Constraint, Coverage
@@ -79,6 +79,23 @@ def test_what_cannot_be_computed_is_said(even: Dvh) -> None:
 def test_operators(op: str, achieved: float, limit: float, expected: bool, left: float) -> None:
     assert holds(achieved, op, limit) is expected
     assert margin(achieved, op, limit) == left
+
+
+@pytest.mark.parametrize(
+    ("achieved", "limit", "usual", "printed"),
+    [
+        (50.02, 50.0, 1, "50.02"),
+        (49.96, 50.0, 1, "49.96"),
+        (49.9, 50.0, 1, "49.9"),
+        (40.0, 40.0, 2, "40.00"),
+        (39.99999, 40.0, 2, "40.0000"),
+        (62.3, 50.0, 1, "62.3"),
+    ],
+)
+def test_rounding_does_not_hide_on_which_side_of_a_limit_a_value_is(
+    achieved: float, limit: float, usual: int, printed: str
+) -> None:
+    assert f"{achieved:.{decimals(achieved, limit, usual)}f}" == printed
 
 
 def test_constraint_rows_have_limit_achieved_margin_verdict_and_place(even: Dvh) -> None:

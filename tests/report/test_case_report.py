@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cantlie.core import Grid, Volume
+from cantlie.evaluation.bands import MetricBand
 from cantlie.report.case_pages import document_of_case, with_colours, write_case_report
 from cantlie.report.case_report import CaseReport, StructureView
 from cantlie.report.document import Table
@@ -19,6 +20,7 @@ from cantlie.report.dvh_figure import on_white
 from cantlie.report.html import write_html
 from cantlie.report.isodose_figure import isodose_colours
 from cantlie.report.registration_pages import shift_text
+from cantlie.report.robustness_pages import robustness_section
 from cantlie.report.slice_drawing import Entry, merged
 from cantlie.report.slices import Slice, take
 from cantlie.report.view import view_of
@@ -202,3 +204,13 @@ def test_outlines_that_look_alike_share_a_line_of_the_legend():
 
 def test_displacements_name_the_side_of_the_patient():
     assert shift_text((6.31, -3.34, 9.6)) == "6.3 mm left, 3.3 mm anterior, 9.6 mm superior"
+
+
+def test_limits_in_scenarios_have_their_unit_and_show_how_they_are_missed() -> None:
+    band = MetricBand(
+        "Liver", "V30Gy[%]", "%", "course", "<", 50.0, 45.4, 50.02, 43.1, "5 mm to left", None, "pass", "fail"
+    )
+    section = robustness_section([band], [], {}, method="", varied="Displaced.")
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    cells = [cell for row in table.rows if isinstance(row, list) for cell in row]
+    assert "< 50 %" in cells and "50.02 %" in cells and "45.4 %" in cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from cantlie.core.progress import Progress, silent
+
+_SAME_STAGE_S = 5.0
+_STEP = re.compile(r",.*|\d+")  # what changes from step to step of one stage: numbers and what follows a comma
 
 
 def say(text: str = "") -> None:
@@ -89,12 +93,15 @@ def _bar(title: str) -> Iterator[Progress]:
 
 def _stage_lines() -> Progress:
     start = time.monotonic()
-    last = ""
+    last, shown, shown_at = "", "", start
 
     def report(fraction: float, message: str = "") -> None:
-        nonlocal last
-        if message and message != last:
-            last = message
-            tell(f"{time.monotonic() - start:6.1f} s  {100 * fraction:3.0f} %  {message}")
+        nonlocal last, shown, shown_at
+        now = time.monotonic()
+        stage = _STEP.sub("", message)
+        if not message or message == last or (stage == shown and now - shown_at < _SAME_STAGE_S):
+            return
+        last, shown, shown_at = message, stage, now
+        tell(f"{now - start:6.1f} s  {100 * fraction:3.0f} %  {message}")
 
     return report

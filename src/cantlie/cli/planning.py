@@ -29,12 +29,16 @@ def run_and_show(request: PlanCase, *, as_json: bool) -> None:
 
 def show_constraints(results: dict[str, Any]) -> None:
     """Print the judged rows of results.json and, beside them, its warnings."""
+    from cantlie.evaluation.verdict import decimals
+
     rows = [
         [
             row["structure"],
             row["metric"],
             f"{row['op']} {row['limit']:g} {row['unit']}",
-            "" if row["achieved"] is None else f"{row['achieved']:.1f} {row['unit']}",
+            ""
+            if row["achieved"] is None
+            else f"{row['achieved']:.{decimals(row['achieved'], row['limit'], 1)}f} {row['unit']}",
             row["scope"],
             row["verdict"],
         ]

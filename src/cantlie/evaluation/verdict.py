@@ -7,6 +7,7 @@ from typing import Literal
 Verdict = Literal["pass", "fail", "not evaluable"]
 Operator = Literal["<", "<=", ">", ">="]
 
+_MOST_DECIMALS = 4
 SIGNS: dict[str, str] = {"<": "<", "<=": "≤", ">": ">", ">=": "≥"}
 
 
@@ -28,6 +29,16 @@ def holds(achieved: float, op: str, limit: float) -> bool:
         case ">=":
             return achieved >= limit
     raise ValueError(f"unknown operator {op!r}")
+
+
+def decimals(achieved: float, limit: float, usual: int) -> int:
+    """Return how many decimals to print of a judged value: the usual number, or up to four where fewer hide its side.
+
+    What fails ``< 50`` with 50.02 must not be printed as 50.0.
+    """
+    while usual < _MOST_DECIMALS and achieved != limit and round(achieved, usual) == round(limit, usual):
+        usual += 1
+    return usual
 
 
 def margin(achieved: float, op: str, limit: float) -> float:

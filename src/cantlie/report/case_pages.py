@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from cantlie.evaluation.verdict import decimals
 from cantlie.report import case_tables as tables
 from cantlie.report import style
 from cantlie.report.arc_section import arc_blocks
@@ -129,7 +130,8 @@ def _summary(report: CaseReport) -> list[Block]:
     tiles = [rules]
     for coverage in report.coverage[:3]:
         tone: Tone = "pass" if coverage.verdict == "pass" else "fail" if coverage.verdict == "fail" else "muted"
-        achieved = None if coverage.achieved_percent is None else f"{coverage.achieved_percent:.1f}"
+        share = coverage.achieved_percent
+        achieved = None if share is None else f"{share:.{decimals(share, coverage.required_percent, 1)}f}"
         tiles.append(
             Tile(
                 f"{coverage.target} inside {coverage.isodose_percent:g} %",
@@ -157,11 +159,13 @@ def _summary(report: CaseReport) -> list[Block]:
     missed = [c for c in report.coverage if c.verdict == "fail"]
     if failed or missed:
         items = [
-            f"{r.structure}: {r.metric} is {r.achieved:.2f} {r.unit}, limit {r.op} {r.limit:g} {r.unit}" for r in failed
+            f"{r.structure}: {r.metric} is {r.achieved:.{decimals(r.achieved or 0.0, r.limit, 2)}f} {r.unit}, "
+            f"limit {r.op} {r.limit:g} {r.unit}"
+            for r in failed
         ]
         items += [
-            f"{c.target}: {c.achieved_percent:.1f} % inside the {c.isodose_percent:g} % isodose, "
-            f"{c.required_percent:g} % asked"
+            f"{c.target}: {c.achieved_percent:.{decimals(c.achieved_percent or 0.0, c.required_percent, 1)}f} % inside "
+            f"the {c.isodose_percent:g} % isodose, {c.required_percent:g} % asked"
             for c in missed
         ]
         blocks.append(Callout("", "Not every rule of the protocol is met", "fail", items))

@@ -10,7 +10,7 @@ from cantlie.evaluation.constraints import ConstraintResult
 from cantlie.evaluation.coverage import CoverageResult
 from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.indices import PlanIndices
-from cantlie.evaluation.verdict import SIGNS
+from cantlie.evaluation.verdict import SIGNS, decimals
 from cantlie.report.case_report import (
     BeamRow,
     BiologyRow,
@@ -46,6 +46,8 @@ def constraint_rows(results: Sequence[ConstraintResult], colours: Mapping[str, s
             if result.scope != scope:
                 continue
             digits = 1 if result.unit != "Gy" else 2
+            if result.achieved is not None:
+                digits = decimals(result.achieved, result.limit, digits)
             limit = f"{SIGNS[result.op]}\u00a0{result.limit:g}\u00a0{result.unit}"
             rows.append(
                 [
@@ -95,16 +97,17 @@ def coverage_rows(results: Sequence[CoverageResult], colours: Mapping[str, str])
     rows: list[Row] = []
     for result in results:
         printed: str | None = None
+        share = result.achieved_percent
         if result.isodose_range_percent and result.range_percent:
             pairs = zip(result.isodose_range_percent, result.range_percent, strict=True)
-            printed = ", ".join(f"{isodose:g}\u00a0%: {share:.1f}\u00a0%" for isodose, share in pairs)
+            printed = ", ".join(f"{isodose:g}\u00a0%: {held:.1f}\u00a0%" for isodose, held in pairs)
         rows.append(
             [
                 Cell(result.target, swatch=colours.get(result.target, ""), note=result.reason),
                 "course" if result.scope == "course" else "own plan",
                 f"{result.isodose_percent:g}\u00a0% ({result.isodose_gy:.1f}\u00a0Gy)",
                 f"≥ {result.required_percent:g} %",
-                _with_unit(result.achieved_percent, "%", 1),
+                _with_unit(share, "%", 1 if share is None else decimals(share, result.required_percent, 1)),
                 printed,
                 _with_unit(result.covering_isodose_percent, "%", 1),
                 verdict_cell(result.verdict),

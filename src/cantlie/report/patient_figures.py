@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cantlie.core.errors import InputError
+from cantlie.evaluation.verdict import decimals
 from cantlie.report.document import Block, Cell, Column, Figure, Section, Table, Tone
 from cantlie.study.dosimetry_runs import json_of_run
 
@@ -61,7 +62,7 @@ def _limits(rows: list[Mapping[str, Any]]) -> Table:
                 row["structure"],
                 row["metric"],
                 f"{row['op']} {row['limit']:g} {row['unit']}",
-                None if row["achieved"] is None else f"{row['achieved']:.1f} {row['unit']}",
+                _achieved(row),
                 Cell(row["verdict"], tone=_TONES.get(row["verdict"], "muted")),
             ]
             for row in rows
@@ -69,3 +70,8 @@ def _limits(rows: list[Mapping[str, Any]]) -> Table:
         caption="Dose constraints of the protocol in this patient",
         compact=True,
     )
+
+
+def _achieved(row: Mapping[str, Any]) -> str | None:
+    value = row["achieved"]
+    return None if value is None else f"{value:.{decimals(value, row['limit'], 1)}f} {row['unit']}"

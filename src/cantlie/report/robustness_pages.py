@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cantlie.evaluation.bands import DvhBand, MetricBand
-from cantlie.evaluation.verdict import SIGNS
+from cantlie.evaluation.verdict import SIGNS, decimals
 from cantlie.report import style
 from cantlie.report.case_tables import verdict_cell
 from cantlie.report.document import Block, Cell, Column, Figure, Heading, Paragraph, Row, Section, Table
@@ -88,15 +88,15 @@ def _table(metrics: Sequence[MetricBand]) -> Table:
         if own:
             rows.append(Heading(heading))
         for band in own:
-            limit = None if band.limit is None else f"{SIGNS[band.op]} {band.limit:g}".replace("-", "−")
+            limit = None if band.limit is None else f"{SIGNS[band.op]} {band.limit:g} {band.unit}".replace("-", "−")
             cells: list[object] = [
                 Cell(band.structure, note="" if band.scope == "course" else f"plan of {band.scope}"),
                 band.metric,
                 limit,
-                _number(band.nominal, band.unit),
-                _number(band.worst, band.unit),
+                _number(band.nominal, band),
+                _number(band.worst, band),
                 band.worst_scenario,
-                _number(band.best, band.unit),
+                _number(band.best, band),
                 verdict_cell(band.worst_verdict) if band.limit is not None else None,
             ]
             if with_courses:
@@ -123,5 +123,8 @@ def _table(metrics: Sequence[MetricBand]) -> Table:
     return Table(columns, rows, caption="Rules of the protocol in all scenarios", note=note, compact=True)
 
 
-def _number(value: float, unit: str) -> str:
-    return f"{value:.{2 if unit == 'Gy' else 1}f} {unit}".replace("-", "−")
+def _number(value: float, band: MetricBand) -> str:
+    digits = 2 if band.unit == "Gy" else 1
+    if band.limit is not None:
+        digits = decimals(value, band.limit, digits)
+    return f"{value:.{digits}f} {band.unit}".replace("-", "−")
