@@ -69,9 +69,9 @@ def test_a_course_of_thirty_sessions_on_a_fine_grid_is_quick():
     doses = [random.random(shape, dtype=np.float32) for _ in range(30)]
     times = np.arange(30) * 6.0
     pairwise_bed_gy([d[:1] for d in doses], range(30), times, 2.5, Repair.mono(2.0))
-    start = time.perf_counter()
+    start = time.process_time()
     bed = pairwise_bed_gy(doses, range(30), times, 2.5, Repair.mono(2.0))
-    assert time.perf_counter() - start < 10.0  # every session its own dose: the worst case
+    assert time.process_time() - start < 10.0  # every session its own dose: the worst case
     voxel = [float(dose[7, 8, 9]) for dose in doses]
     assert bed[7, 8, 9] == pytest.approx(_all_pairs(voxel, times, 2.5, Repair.mono(2.0)), rel=1e-9)
 
