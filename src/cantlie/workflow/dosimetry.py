@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +16,15 @@ from cantlie.evaluation.coverage import CoverageResult, judge_coverage
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.evaluation.indices import PlanIndices, plan_indices
 from cantlie.patient.regions import Regions
+from cantlie.protocol.metric import Metric
 from cantlie.protocol.references import beside_references
 from cantlie.protocol.schema import Protocol
 from cantlie.target.recipes import resolve_first
 
 COURSE = "course"
 BODY = "BODY"
+LEAST_AREA_CUT = 0.01
+"""Share of a structure's largest area that the first or last slice of the CT holds if the CT ends within it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +94,11 @@ def judge_doses(
         rows = [c for c in protocol.constraints if c.scope == scope or (c.scope == "plan" and scope != COURSE)]
         given = course_gy if scope == COURSE else prescriptions_gy[scope]
         constraints += constraint_table(rows, dvhs[scope], given)
-    constraints = _with_references(constraints, protocol)
+    cut = {name for name, mask in masks.items() if _is_cut_by_the_ct(mask)}
+    notes += _notes_on_cut(constraints, cut)
+    constraints = _with_references([_of_what_is_imaged(row, cut) for row in constraints], protocol)
     limits = constraint_table(protocol.reference_limits, dvhs[COURSE], course_gy)
+    limits = tuple(_of_what_is_imaged(row, cut) for row in limits)
     coverage = []
     for rule in protocol.coverage:
         if rule.target in targets:
@@ -108,6 +114,37 @@ def judge_doses(
             plan_indices(of_scope[name], of_scope[BODY], wanted[name]) for name in judged if name in of_scope
         )
     return Dosimetry(dvhs, tuple(constraints), limits, tuple(coverage), indices, tuple(notes))
+
+
+def _is_cut_by_the_ct(mask: NDArray[np.float32]) -> bool:
+    areas = mask.sum(axis=(1, 2), dtype=np.float64)
+    return bool(max(areas[0], areas[-1]) > LEAST_AREA_CUT * areas.max())
+
+
+def _needs_the_whole(row: ConstraintResult) -> bool:
+    """Say whether a metric is a mean or refers to the structure's whole volume."""
+    metric = Metric.parse(row.metric)
+    if metric.is_dose:
+        return metric.kind == "mean" or (metric.kind == "dose_at_volume" and metric.argument_unit == "%")
+    return metric.unit == "%" or metric.kind == "volume_below_dose"
+
+
+def _of_what_is_imaged(row: ConstraintResult, cut: Collection[str]) -> ConstraintResult:
+    if row.evaluated_structure not in cut or not _needs_the_whole(row):
+        return row
+    said = "of the imaged part: the CT ends within it"
+    return replace(row, reason=f"{row.reason}; {said}" if row.reason else said)
+
+
+def _notes_on_cut(rows: Iterable[ConstraintResult], cut: Collection[str]) -> list[Note]:
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        if row.evaluated_structure in cut and _needs_the_whole(row):
+            metrics.setdefault(row.evaluated_structure, []).append(row.metric)
+    return [
+        Note(f"the CT ends within it, so that {', '.join(dict.fromkeys(names))} is that of the imaged part", structure)
+        for structure, names in metrics.items()
+    ]
 
 
 def _with_references(rows: list[ConstraintResult], protocol: Protocol) -> list[ConstraintResult]:
