@@ -22,4 +22,5 @@ def test_what_only_the_segments_miss_is_no_contradiction() -> None:
     assert conflict.least_violation < 0
     assert "holds in the fluence (29) but not in the segments (30.4)" in conflict.sentence()
     cells = conflict_rows([conflict], {}).rows[0]
+    assert "more segments" in str(cells[-1])
     assert isinstance(cells[0], Cell) and "deliverable plan does not" in cells[0].note

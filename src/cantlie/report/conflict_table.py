@@ -12,6 +12,10 @@ _KINDS = {
     "contradiction": "not even the best fluence holds it",
     "delivery": "the fluence holds it, the deliverable plan does not",
 }
+_NO_TRADE = {
+    "contradiction": "no single rule; several together, or the beams",
+    "delivery": "no rule stands against it: more segments, more fields, arcs or thinner leaves may help",
+}
 
 
 def conflict_rows(conflicts: Sequence[Conflict], colours: Mapping[str, str]) -> Table:
@@ -32,7 +36,7 @@ def conflict_rows(conflicts: Sequence[Conflict], colours: Mapping[str, str]) -> 
                 f"{one.best:.4g}\u00a0{one.unit}",
                 f"{max(one.least_violation, 0.0):.3g}\u00a0{one.unit}",
                 f"{one.delivered:.4g}\u00a0{one.unit}",
-                gains or "no single rule; several together, or the beams",
+                gains or _NO_TRADE[one.kind],
             ]
         )
     return Table(
