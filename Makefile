@@ -1,6 +1,8 @@
 # make demo and make test set up everything they need: a virtual environment below .venv, nothing global.
 PYTHON ?= python3
 UV_VERSION := 0.13.8
+# Tests on all cores, the files of tests shared out whole: what a file plans or computes once serves all its tests.
+IN_PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 RUN := $(VENV)/bin
 
@@ -28,10 +30,10 @@ lint: setup
 	$(RUN)/lint-imports
 
 test: lint
-	$(RUN)/pytest
+	$(RUN)/pytest $(IN_PARALLEL)
 
 test-all: lint
-	$(RUN)/pytest -m ""
+	$(RUN)/pytest $(IN_PARALLEL) -m ""
 
 validate: setup
 	$(RUN)/python benchmarks/validate.py

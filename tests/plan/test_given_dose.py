@@ -21,6 +21,7 @@ QUICK = PlannerSettings(
     voxel_mm=7.0, max_voxels=5000, dose_grid_mm=(7.0, 7.0, 7.0), fluence_iterations=60,
     aperture_iterations=40, max_segments=6, feedback_rounds=1,
 )  # fmt: skip
+ANGLES = (0.0, 70.0, 140.0, 210.0, 290.0)
 
 
 def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -37,7 +38,7 @@ def test_limits_of_the_course_hold_for_the_sum() -> None:
     protocol = load_protocol("yin2014-boost")
     asked = PlanningRequest(
         Volume(CT, np.where(body > 0.5, 1.0, 0.0012).astype(np.float32)), regions, protocol,
-        load_machine("generic-6mv-mlci"), "HFS", (PlanTarget("PTV_boost", 22.8, 12, fields=5),), QUICK,
+        load_machine("generic-6mv-mlci"), "HFS", (PlanTarget("PTV_boost", 22.8, 12, gantry_deg=ANGLES),), QUICK,
     )  # fmt: skip
     alone = plan_targets(asked)
     before = Volume(CT, (32.0 * ball((0, 50, 0), (25, 25, 400))).astype(np.float32))

@@ -78,7 +78,8 @@ def _request(planning):
     made = PlanningRequest.of_protocol(
         density, Regions(grid, masks), protocol, load_machine("generic-6mv-mlci"), "HFS", settings=settings
     )
-    return replace(made, targets=tuple(replace(t, fields=5) for t in made.targets[-1:]))
+    angles = (200.0, 250.0, 300.0, 350.0, 40.0)
+    return replace(made, targets=tuple(replace(t, gantry_deg=angles) for t in made.targets[-1:]))
 
 
 def _worst_d95(planning):
