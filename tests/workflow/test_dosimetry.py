@@ -39,3 +39,17 @@ def test_shares_of_organs_cut_by_the_ct_are_told_apart() -> None:
     said = {note.where: note.message for note in found.notes if "the CT ends" in note.message}
     assert set(said) == {"Kidney_L + Kidney_R", "Liver - GTV*"}
     assert "Dmean, CV15Gy[cc]" in said["Liver - GTV*"]
+
+
+def test_conformity_is_judged_on_the_isodose_that_is_to_cover_the_target() -> None:
+    target = box(slice(3, 7), slice(3, 9), slice(3, 9))
+    body = np.ones(GRID.shape, dtype=np.float32)
+    regions = Regions(GRID, {"BODY": body, "PTV1": target, "PTV2": target, "PTV": target})
+    dose = Volume(GRID, (28.0 * target).astype(np.float32))  # between 90 % and 100 % of 30 Gy
+    doses = {COURSE: dose, "PTV1": dose, "PTV2": dose}
+    found = judge_doses(regions, load_protocol("zhang2021-alternating"), doses, {"PTV1": 30.0, "PTV2": 30.0})
+    for row in (found.indices["PTV1"][0], *found.indices[COURSE]):
+        assert row.prescription_gy == 30.0 and row.reference_gy == 27.0
+        assert row.paddick_conformity > 0.5  # nothing gets 30 Gy; the dose falls off within a voxel
+    stereotactic = judge_doses(regions, load_protocol("liu2022-sbrt"), {COURSE: dose, "PTV": dose}, {"PTV": 42.0})
+    assert stereotactic.indices["PTV"][0].reference_gy == 42.0

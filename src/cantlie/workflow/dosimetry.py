@@ -38,8 +38,8 @@ class Dosimetry:
     constraints, reference_limits, coverage
         Judged rows.
     indices
-        Scope to one row of indices per target; in the course, reference isodoses are those of each target's own
-        prescription.
+        Scope to one row of indices per target, for the isodose that is to cover it (`covering_share`); in the course,
+        it is that of each target's own prescription.
     """
 
     dvhs: Mapping[str, Mapping[str, Dvh]]
@@ -111,9 +111,20 @@ def judge_doses(
         judged = targets if scope == COURSE else [scope]
         wanted = in_course if scope == COURSE else prescriptions_gy
         indices[scope] = tuple(
-            plan_indices(of_scope[name], of_scope[BODY], wanted[name]) for name in judged if name in of_scope
+            plan_indices(of_scope[name], of_scope[BODY], wanted[name], covering_share(protocol, name) * wanted[name])
+            for name in judged
+            if name in of_scope
         )
     return Dosimetry(dvhs, tuple(constraints), limits, tuple(coverage), indices, tuple(notes))
+
+
+def covering_share(protocol: Protocol, target: str) -> float:
+    """Return the isodose that is to cover a target, as a share of its prescription.
+
+    A prescription to the mean dose covers half of a target and cannot be what its conformity is judged on. Without a
+    rule on coverage it is the prescription itself.
+    """
+    return max((one.isodose_percent for one in protocol.coverage if one.target == target), default=100.0) / 100
 
 
 def _is_cut_by_the_ct(mask: NDArray[np.float32]) -> bool:
