@@ -19,6 +19,7 @@ from cantlie.plan.beams import region_points_mm
 from cantlie.plan.directions import BODY
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import Rule, full_part, graded_part, rules_of_protocol
+from cantlie.plan.imaged_length import imaged_length_notes
 from cantlie.plan.raster import Raster, source_blur
 from cantlie.plan.request import PlanningRequest, PlanTarget
 from cantlie.plan.skin import skin_notes
@@ -102,6 +103,7 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
     for number, target in enumerate(request.targets):
         step = part(progress, 0.1 + 0.9 * number / len(target_names), 0.1 + 0.9 * (number + 1) / len(target_names))
         notes.extend(skin_notes(target.name, masks[target.name], masks[BODY], request.density.grid))
+        notes.extend(imaged_length_notes(target.name, masks[target.name], request.density.grid))
         points = region_points_mm(request.density.grid, masks[target.name], 0.8 * width)
         site = Site(request, target, points, coarse, masks, notes)
         rasters = technique.rasters(site, technique.directions(site), width)
