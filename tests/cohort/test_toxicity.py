@@ -190,6 +190,21 @@ def test_rild_of_a_cohort():
     assert found.loc["P3"].tolist() == [False, None, None, None]
 
 
+def test_rild_counts_what_is_found_from_the_day_after_the_start_of_treatment():
+    found = {"P0": 0, "P1": 1, "P2": 2}
+    cohort = cohort_of(
+        patients=[{"patient_id": p, "treatment_start": START} for p in found],
+        courses=[{"patient_id": p, "target": "whole", "start": START, "end": day(14)} for p in found],
+        labs=[
+            {"patient_id": p, "date": day(number), "test": "ALT", "value": 250.0, "uln": 40.0, "unit": "U/L"}
+            for p, number in found.items()
+        ],
+    )
+    verdicts = assess_rild(cohort)["zhang2021"]
+    assert verdicts["P0"] is None  # what the treatment begins with is no toxicity of it
+    assert verdicts["P1"] is True and verdicts["P2"] is True
+
+
 def test_coded_failure_patterns():
     kinds = {
         "P1": ["local_progression"],

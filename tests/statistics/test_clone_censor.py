@@ -87,6 +87,19 @@ def test_every_patient_is_in_both_strategies_and_leaves_one_of_them():
     assert (rows["stop"] > rows["start"]).all()
 
 
+def test_a_start_at_time_zero_counts_as_one_just_after_it():
+    time, event, exposure, covariates = simulated(4, n=600)
+    time, exposure = np.ceil(4 * time) / 4, np.ceil(4 * exposure) / 4 - 0.05  # nobody dies before others start
+    exposure[exposure >= time] = np.nan
+    at_once = np.arange(600) % 7 == 0
+    found = [
+        clone_censor_weight(time, event, np.where(at_once, when, exposure), covariates, grace=GRACE, truncate=None)
+        for when in (0.0, 0.01)
+    ]
+    assert found[0].model.coef == pytest.approx(found[1].model.coef, abs=1e-9)
+    assert found[0].largest_weight == pytest.approx(found[1].largest_weight, rel=1e-9)
+
+
 @pytest.mark.parametrize("grace", [0.0, 0.5, 100.0, np.nan])
 def test_a_grace_period_that_leaves_a_strategy_empty_is_refused(grace):
     with pytest.raises(StatisticsError):

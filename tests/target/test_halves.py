@@ -59,6 +59,17 @@ def test_plane_goes_from_gallbladder_to_vena_cava(patient):
     assert halves.lesions[0].right_share == pytest.approx(1.0)
 
 
+def test_full_anatomy_is_known_to_5_mm_and_the_range_holds_planes_that_far_away(patient):
+    halves = divide_liver(patient, Split())
+    assert halves.uncertainty_mm == 5.0
+    weights = patient["Liver"].ravel()
+    away = halves.plane.distance_mm(GRID.points_mm().reshape(-1, 3))
+    low, high = halves.right_fraction_range
+    for shift in (-5.0, 5.0):
+        share = weights[away < shift].sum() / weights.sum()
+        assert low - 0.01 <= share <= high + 0.01
+
+
 def test_halves_add_up_to_the_liver_voxel_by_voxel(patient):
     for method in ("anatomy", "volume_equal"):
         halves = divide_liver(patient, Split(method=method))

@@ -188,9 +188,6 @@ def _stay_untreated(
     left = start <= np.minimum(t, grace)
     relative = np.ones(t.size)
     if x is not None:
-        # Starts at time 0 are put half of the first positive time after it, where the Cox model can see them.
-        first = float(np.min(stop[stop > 0]))
-        stop = np.where(stop > 0, stop, first / 2)
         model = cox(stop, left, x, ties="breslow")
         relative = np.exp((x - x.mean(axis=0)) @ model.coef)
     order = np.argsort(stop, kind="stable")
