@@ -50,7 +50,8 @@ def phantom(shared: Path):
     sys.path.insert(0, str(shared))
     import phantom_liver as source
 
-    from cantlie.core import Grid, Volume
+    from cantlie.core.grid import Grid
+    from cantlie.core.volume import Volume
 
     hu, masks = source.build()
     density = np.interp(hu, [-1000, -740, 0, 60, 1400, 3000], [0.0012, 0.26, 1.0, 1.06, 1.85, 2.8])
@@ -98,7 +99,7 @@ def measure(shared: Path, task: str, size_mm: float, device: str) -> dict[str, f
 
     ``size_mm`` is the voxel size of the open field's grid, or the width of beamlets; 0 for that of the comparison.
     """
-    from cantlie.core import Volume
+    from cantlie.core.volume import Volume
     from cantlie.dose.collapsed_cone import collapsed_cone_dose
     from cantlie.dose.influence import influence_matrix
 

@@ -125,7 +125,7 @@ def figures_of(dose, rows):
 
 def measure(shared: Path, case: str, iterations: int) -> dict[str, float]:
     """Return the figures of one case."""
-    from cantlie.core import Volume
+    from cantlie.core.volume import Volume
     from cantlie.dose.collapsed_cone import collapsed_cone_dose
     from cantlie.dose.field import Field
     from cantlie.dose.influence import influence_matrix

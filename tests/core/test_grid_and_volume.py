@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import GeometryError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 
 GRID = Grid((5, 6, 7), (1.5, 2.0, 3.0), (-10.0, 4.0, 100.0))
 numbers = st.floats(-500, 500, allow_nan=False)

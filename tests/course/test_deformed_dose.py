@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.deformed_dose import (
     accumulate,
     deformed_dose,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cantlie.cohort.shift_log import parse_shift_log
-from cantlie.core import Grid
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
 from cantlie.course.accumulation import CourseDose
 from cantlie.course.calendar import plan_calendar
 from cantlie.course.image_guidance import axis_statistics, due_sessions, judge_guidance, population_errors

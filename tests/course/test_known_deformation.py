@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.deformed_dose import accumulate, deformed_dose
 from cantlie.course.registration import RegistrationSettings, register
 from cantlie.course.registration_field import DisplacementField

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import GeometryError, InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.registration import RegistrationSettings, register
 from cantlie.course.registration_field import DisplacementField, RigidTransform
 from cantlie.course.registration_quality import dice, jacobian_figures, registration_quality

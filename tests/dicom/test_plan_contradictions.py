@@ -14,8 +14,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import CantlieError, DicomError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile, plan_of
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.values import parse

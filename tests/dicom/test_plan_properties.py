@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from scipy import ndimage
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import read_plan_file
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.machine.geometry import BeamGeometry

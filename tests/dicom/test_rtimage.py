@@ -4,7 +4,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.reading import read_case
 from cantlie.dicom.rtimage import write_rtimage
 from cantlie.dose.radiograph import attenuation_of, radiograph

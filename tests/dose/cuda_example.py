@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
 from cantlie.dose.influence import Beamlets, influence_matrix

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.attenuation import mass_attenuation_cm2_g, packaged, relative_to_water, terma
 from cantlie.dose.beam_map import electron_margins_mm
 from cantlie.dose.collapsed_cone import collapsed_cone_dose

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose import superposition
 from cantlie.dose.attenuation import packaged, stopping_power_ratio, water_equivalent_ratio
 from cantlie.dose.calibration import fluence_per_mu

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.commissioning import commission
 from cantlie.dose.field import Field

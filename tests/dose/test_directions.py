@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.directions import groups_of, mean_frame
 from cantlie.dose.field import Field

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.dose.field import Field
 from cantlie.dose.influence import Beamlets, influence_matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cantlie.core import Grid
+from cantlie.core.grid import Grid
 from cantlie.dose.plane_reading import add_read, read_places, rows_read, write
 from cantlie.machine.geometry import BeamGeometry
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dose.radiograph import WATER_PER_MM, attenuation_of, radiograph
 from cantlie.machine.geometry import PATIENT_POSITIONS, BeamGeometry
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cantlie.core import Grid
+from cantlie.core.grid import Grid
 from cantlie.dose.regrid import add_refined, coarsen, voxel_means
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.difference import dose_difference
 
 GRID = Grid((4, 4, 4), (2.0, 2.0, 2.0), (0, 0, 0))

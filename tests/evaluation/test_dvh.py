@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import GeometryError, StructureError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.patient.masks import structure_fractions
 

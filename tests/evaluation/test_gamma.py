@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import DoseError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.gamma import gamma_index
 
 

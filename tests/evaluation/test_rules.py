@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import StructureError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.constraints import constraint_table, judge
 from cantlie.evaluation.coverage import judge_coverage
 from cantlie.evaluation.dvh import Dvh, dvh

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.bands import BandCollector
 from cantlie.evaluation.dvh import dvh
 from cantlie.evaluation.scenarios import (

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cantlie.core import Grid
+from cantlie.core.grid import Grid
 from cantlie.evaluation.dvh import dvh
 from cantlie.patient.masks import structure_fractions
 

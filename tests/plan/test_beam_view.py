@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cantlie.core import Grid
+from cantlie.core.grid import Grid
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
 from cantlie.plan.beam_view import best_collimator_deg, fitted, reach_mm, shadow_mm

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.breathing import Breathing, states_of_shifts
 from cantlie.dose.collapsed_cone import collapsed_cone_dose
 from cantlie.machine.aperture import Aperture

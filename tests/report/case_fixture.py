@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cantlie.core import Grid, Note, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
+from cantlie.core.volume import Volume
 from cantlie.evaluation.constraints import constraint_table
 from cantlie.evaluation.coverage import judge_coverage
 from cantlie.evaluation.dvh import dvh

@@ -11,7 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.evaluation.bands import MetricBand
 from cantlie.report.case_pages import document_of_case, with_colours, write_case_report
 from cantlie.report.case_report import CaseReport, StructureView

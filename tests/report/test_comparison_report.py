@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cantlie.core import Note, Volume
+from cantlie.core.notes import Note
+from cantlie.core.volume import Volume
 from cantlie.evaluation.dvh import dvh
 from cantlie.report.case_report import StructureView
 from cantlie.report.comparison_figures import Panel, dose_levels, overlay_figure, slices_figure

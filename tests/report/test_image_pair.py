@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.report.case_report import StructureView
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
 from cantlie.report.style import svg_of_figure

@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from cantlie.core import Grid
+from cantlie.core.grid import Grid
 from cantlie.patient.case import ImageSlice
 
 

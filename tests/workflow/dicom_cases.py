@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from scipy import ndimage
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.registration_field import DisplacementField
 from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.patient.case import Case, Ct, ImageSlice, PatientIdentity

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Note, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
+from cantlie.core.volume import Volume
 from cantlie.workflow import archive
 
 

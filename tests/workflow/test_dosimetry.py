@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.patient.regions import Regions
 from cantlie.protocol.loading import load_protocol
 from cantlie.workflow.dosimetry import COURSE, judge_doses

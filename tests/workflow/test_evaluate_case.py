@@ -9,8 +9,9 @@ import pytest
 from pydicom import dcmread
 
 from cantlie.cli.main import run
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import read_plan_groups
 from cantlie.dicom.rtdose import DoseFile, read_dose_file, write_rtdose
 from cantlie.dicom.rtplan import write_rtplan

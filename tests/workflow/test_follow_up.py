@@ -9,8 +9,9 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from cantlie.cli import follow_up as command
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError, StructureError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.registration_field import DisplacementField
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.dicom.rtstruct import write_rtstruct

@@ -7,8 +7,8 @@ import pytest
 from tests.workflow.dicom_cases import GRID, bump, deformed, ellipsoid, image_of, organs, write_case
 
 from cantlie.cli.main import run
-from cantlie.core import Volume
 from cantlie.core.errors import DicomError
+from cantlie.core.volume import Volume
 from cantlie.dicom.registration_file import write_deformable_registration
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.workflow.evaluate_case import EvaluateCase, evaluate_case

@@ -8,8 +8,8 @@ from pydicom import dcmread
 from tests.workflow.dicom_cases import GRID, bump, deformed, ellipsoid, image_of, organs, write_case
 
 from cantlie.cli.main import run
-from cantlie.core import Volume
 from cantlie.core.errors import InputError
+from cantlie.core.volume import Volume
 from cantlie.dicom.registration_file import read_registration_file, write_deformable_registration
 from cantlie.dicom.rtdose import read_rtdose
 from cantlie.protocol.loading import load_protocol

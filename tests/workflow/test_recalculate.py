@@ -11,7 +11,8 @@ import pydicom
 import pytest
 
 from cantlie.cli.main import run
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PatientSetup
 from cantlie.dicom.rtdose import read_dose_file, read_rtdose
 from cantlie.dicom.rtplan import write_rtplan

@@ -8,8 +8,8 @@ from pydicom import dcmread
 from tests.workflow.dicom_cases import GRID, deformed, ellipsoid, image_of, organs, write_case
 
 from cantlie.cli.main import run
-from cantlie.core import Volume
 from cantlie.core.errors import DicomError
+from cantlie.core.volume import Volume
 from cantlie.course.registration_field import DisplacementField, RigidTransform
 from cantlie.dicom.image_series import MR_IMAGE, read_image_series
 from cantlie.dicom.reading import read_case

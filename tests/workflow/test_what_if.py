@@ -6,8 +6,9 @@ from datetime import date
 import numpy as np
 import pytest
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.calendar import plan_calendar
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.beam_model_file import load_beam_model

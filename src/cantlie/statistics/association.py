@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics.conditional_odds import R_ROOT_TOLERANCE, conditional_odds_ratio
 from cantlie.statistics.freeman_halton import freeman_halton_p
 from cantlie.statistics.hypothesis import HypothesisTest

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics.cox import CoxModel
 from cantlie.statistics.risk_sets import exposure, risk_sums
 

@@ -10,8 +10,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.cox import CoxData, prepare
 from cantlie.statistics.wald import ratio_table

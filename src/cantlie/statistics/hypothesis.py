@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cantlie.core import Note
+from cantlie.core.notes import Note
 
 
 @dataclass(frozen=True, slots=True)

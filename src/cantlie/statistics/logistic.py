@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.design import check_varies, design
 from cantlie.statistics.wald import ratio_interval, ratio_table, two_sided_p

@@ -11,8 +11,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.logistic import LogisticModel, logistic
 

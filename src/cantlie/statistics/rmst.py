@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from cantlie.core import Note
 from cantlie.core.errors import StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.survival import SurvivalCurve, kaplan_meier
 from cantlie.statistics.wald import normal_quantile, two_sided_p

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from cantlie.core import CantlieError, Note
-from cantlie.core.errors import StatisticsError
+from cantlie.core.errors import CantlieError, StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.cox import TiesMethod, cox
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cantlie.core import CantlieError, Note
-from cantlie.core.errors import StatisticsError
+from cantlie.core.errors import CantlieError, StatisticsError
+from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.association import fisher_exact, likelihood_ratio, pearson_chi2, trend
 from cantlie.statistics.comparison import describe, kruskal_wallis, mann_whitney, one_way_anova, t_test, welch
