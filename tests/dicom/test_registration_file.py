@@ -77,6 +77,17 @@ def test_deformable_round_trip(tmp_path, check_dicom, frames):
     assert inverse.moving_points_mm(bump().moving_points_mm(inner)) == pytest.approx(inner, abs=0.6)
 
 
+def test_a_long_comment_is_cut_to_what_its_attribute_holds(tmp_path, check_dicom):
+    later, first = case_of(1, "2.25.31"), case_of(2, "2.25.32")
+    said = "the deformable registration object of the case, not Cantlie's own registration"
+    write_spatial_registration(later, first, turned().matrix(), tmp_path / "rigid.dcm", comment=said)
+    write_deformable_registration(later, first, bump(), tmp_path / "soft.dcm", comment=said)
+    for name in ("rigid.dcm", "soft.dcm"):
+        check_dicom(tmp_path / name)
+        found = [one.value for one in dcmread(tmp_path / name).iterall() if one.tag == (0x3006, 0x00C8)]
+        assert any(said.startswith(comment) and 60 <= len(comment) <= 64 for comment in found)
+
+
 def test_grids_in_other_directions_and_undefined_vectors(tmp_path):
     later, first = case_of(1, "2.25.31"), case_of(2, "2.25.32")
     path = tmp_path / "REG.dcm"

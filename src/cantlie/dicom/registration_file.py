@@ -251,7 +251,7 @@ def write_deformable_registration(
     one = item(
         SourceFrameOfReferenceUID=frame_uid(moving),
         **_images(reference_case, moving, moving, moving_image_class),
-        FrameOfReferenceTransformationComment=short(comment, 1024),
+        FrameOfReferenceTransformationComment=short(comment, 64),
         RegistrationTypeCodeSequence=sequence(),
         DeformableRegistrationGridSequence=sequence(held),
     )
@@ -316,7 +316,7 @@ def _matrix_item(matrix: NDArray[np.floating], comment: str) -> Dataset:
         FrameOfReferenceTransformationMatrix=[decimal_string(value) for value in matrix.reshape(-1).tolist()],
     )
     return item(
-        FrameOfReferenceTransformationComment=short(comment, 1024),
+        FrameOfReferenceTransformationComment=short(comment, 64),
         RegistrationTypeCodeSequence=sequence(),
         MatrixSequence=sequence(entry),
     )
