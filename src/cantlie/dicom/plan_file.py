@@ -282,7 +282,61 @@ def _plan_of_group(
     fractions = integer(group, "NumberOfFractionsPlanned", where)
     if not 1 <= fractions <= _MOST_FRACTIONS:
         raise DicomError(f"the plan has {fractions} fractions", where=where, remedy="export it with its fractions")
-    referenced = _referenced_beams(group, where)
+    treated = _treated_beams(dataset, _referenced_beams(group, where), in_use, where, notes)
+    machine_id, dosimeter_unit, setup = _common(treated, where)
+    beams = treated.beams
+    if not setup.patient_position:
+        notes.append(Note("the plan does not say how the patient lies; the position of the CT is assumed", "RTPLAN"))
+    prescription_gy, target_name = _prescription(dataset, group, where, notes)
+    references = items(dataset, "ReferencedStructureSetSequence")
+    plan = TreatmentPlan(
+        label=text(dataset, "RTPlanLabel"),
+        machine_id=machine_id,
+        beams=tuple(one.beam for one in beams.values()),
+        fractions=fractions,
+        prescription_gy=prescription_gy,
+        target_name=target_name,
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
+        notes=tuple(notes),
+    )
+    return PlanFile(
+        plan=plan,
+        leaf_boundaries_mm={n: b.leaf_boundaries_mm for n, b in beams.items() if b.leaf_boundaries_mm is not None},
+        mlc_axis={n: b.mlc_axis for n, b in beams.items() if b.mlc_axis},
+        energy_mv={n: b.energy_mv for n, b in beams.items()},
+        fluence_mode={n: b.fluence_mode for n, b in beams.items()},
+        statements=treated.statements,
+        setup=setup,
+        structure_set_uid=text(references[0], "ReferencedSOPInstanceUID") if references else "",
+        dose_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedDoseSequence")),
+        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+        patient_id=text(dataset, "PatientID"),
+        blocks={n: b.blocks for n, b in beams.items() if b.blocks},
+        dosimeter_unit=dosimeter_unit,
+        plan_date=text(dataset, "RTPlanDate"),
+        intent=text(dataset, "PlanIntent"),
+        approval=text(dataset, "ApprovalStatus"),
+        fraction_group=group_number,
+        fraction_groups=group_numbers,
+        prescription_is_shared=_is_shared(dataset, group, where),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TreatedBeams:
+    """The treatment beams of a fraction group, by number, with the machines and the patient setups that they name."""
+
+    beams: dict[int, BeamFile]
+    statements: dict[int, BeamStatement]
+    machines: set[str]
+    setups: tuple[PatientSetup, ...]
+
+
+def _treated_beams(
+    dataset: Dataset, referenced: Mapping[int, Dataset], in_use: set[int], where: str, notes: list[Note]
+) -> _TreatedBeams:
+    """Read the beams that a fraction group gives monitor units; the others are left out, with a note."""
     setups = {_setup_number(one): _setup(one) for one in items(dataset, "PatientSetupSequence")}
     beams: dict[int, BeamFile] = {}
     statements: dict[int, BeamStatement] = {}
@@ -326,56 +380,25 @@ def _plan_of_group(
         )
     if not beams:
         raise DicomError("the plan has no treatment beam with monitor units", where=where, remedy="export it with MU")
-    units = {one.dosimeter_unit for one in beams.values()}
+    used = tuple(setups.get(n, PatientSetup("")) for n in sorted(used_setups))
+    return _TreatedBeams(beams, statements, machines, used)
+
+
+def _common(treated: _TreatedBeams, where: str) -> tuple[str, str, PatientSetup]:
+    """Return the machine, the unit of the meterset and the patient setup that all beams of a group share."""
+    units = {one.dosimeter_unit for one in treated.beams.values()}
     if len(units) > 1:
         raise DicomError("some beams count MU, others MINUTE", where=where, remedy="give one plan for each machine")
-    if len(machines) > 1:
+    if len(treated.machines) > 1:
         raise DicomError("the beams of the plan are for different machines", where=where, remedy="give one machine")
-    used = [setups.get(n, PatientSetup("")) for n in sorted(used_setups)]
-    if len({one.patient_position for one in used}) > 1:
-        positions = ", ".join(one.patient_position or "none given" for one in used)
+    if len({one.patient_position for one in treated.setups}) > 1:
+        positions = ", ".join(one.patient_position or "none given" for one in treated.setups)
         raise DicomError(
             f"the beams of the plan are for different patient positions ({positions})",
             where=where,
             remedy="export one plan for each position",
         )
-    setup = used[0]
-    if not setup.patient_position:
-        notes.append(Note("the plan does not say how the patient lies; the position of the CT is assumed", "RTPLAN"))
-    prescription_gy, target_name = _prescription(dataset, group, where, notes)
-    references = items(dataset, "ReferencedStructureSetSequence")
-    plan = TreatmentPlan(
-        label=text(dataset, "RTPlanLabel"),
-        machine_id=next(iter(machines)),
-        beams=tuple(one.beam for one in beams.values()),
-        fractions=fractions,
-        prescription_gy=prescription_gy,
-        target_name=target_name,
-        sop_instance_uid=text(dataset, "SOPInstanceUID"),
-        notes=tuple(notes),
-    )
-    return PlanFile(
-        plan=plan,
-        leaf_boundaries_mm={n: b.leaf_boundaries_mm for n, b in beams.items() if b.leaf_boundaries_mm is not None},
-        mlc_axis={n: b.mlc_axis for n, b in beams.items() if b.mlc_axis},
-        energy_mv={n: b.energy_mv for n, b in beams.items()},
-        fluence_mode={n: b.fluence_mode for n, b in beams.items()},
-        statements=statements,
-        setup=setup,
-        structure_set_uid=text(references[0], "ReferencedSOPInstanceUID") if references else "",
-        dose_uids=tuple(text(one, "ReferencedSOPInstanceUID") for one in items(dataset, "ReferencedDoseSequence")),
-        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        patient_id=text(dataset, "PatientID"),
-        blocks={n: b.blocks for n, b in beams.items() if b.blocks},
-        dosimeter_unit=next(iter(units)),
-        plan_date=text(dataset, "RTPlanDate"),
-        intent=text(dataset, "PlanIntent"),
-        approval=text(dataset, "ApprovalStatus"),
-        fraction_group=group_number,
-        fraction_groups=group_numbers,
-        prescription_is_shared=_is_shared(dataset, group, where),
-        notes=tuple(notes),
-    )
+    return next(iter(treated.machines)), next(iter(units)), treated.setups[0]
 
 
 def _referenced_beams(group: Dataset, where: str) -> dict[int, Dataset]:

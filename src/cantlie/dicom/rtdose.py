@@ -139,22 +139,8 @@ def write_rtdose(
     OutputError
         If the file cannot be written.
     """
+    _check_writable(dose, summation_type, plan_uids, fraction_group, str(path))
     values = np.asarray(dose.values)
-    where = str(path)
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise DicomError("the dose has values below 0 or not finite", where=where, remedy="report this as a fault")
-    if (summation_type == "MULTI_PLAN") != (len(plan_uids) > 1):
-        raise DicomError(
-            f"a {summation_type} dose cannot belong to {len(plan_uids)} plans",
-            where=where,
-            remedy="write MULTI_PLAN with two plans or more, PLAN with one",
-        )
-    if (summation_type == "FRACTION") != (fraction_group is not None):
-        raise DicomError(
-            "FRACTION needs the number of a fraction group, and no other kind of dose has one",
-            where=where,
-            remedy="report this as a fault",
-        )
     scaling = _scaling(float(values.max()), bits)
     stored = np.rint(values.astype(np.float64) / scaling).astype(f"<u{bits // 8}")
     uid = uid_of(
@@ -177,19 +163,9 @@ def write_rtdose(
         created=created,
     )
     dataset.ContentDate, dataset.ContentTime = date_and_time(case, created)
-    nk, nj, ni = dose.grid.shape
-    dx, dy, dz = dose.grid.spacing_mm
-    dataset.SliceThickness = decimal_string(dz)
-    dataset.ImagePositionPatient = [decimal_string(value) for value in dose.grid.origin_mm]
-    dataset.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    _write_geometry(dataset, dose.grid)
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    if nk > 1:
-        dataset.NumberOfFrames = nk
-        dataset.FrameIncrementPointer = Tag(0x3004, 0x000C)
-        dataset.GridFrameOffsetVector = [decimal_string(dz * k) for k in range(nk)]
-    dataset.Rows, dataset.Columns = nj, ni
-    dataset.PixelSpacing = [decimal_string(dy), decimal_string(dx)]
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     dataset.PixelRepresentation = 0
     dataset.DoseUnits = "GY"
@@ -208,6 +184,40 @@ def write_rtdose(
     dataset.PixelData = content + b"\0" * (len(content) % 2)
     dataset["PixelData"].VR = "OW"
     return write_object(dataset, path)
+
+
+def _check_writable(
+    dose: Volume, summation_type: SummationType, plan_uids: Sequence[str], fraction_group: int | None, where: str
+) -> None:
+    values = np.asarray(dose.values)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise DicomError("the dose has values below 0 or not finite", where=where, remedy="report this as a fault")
+    if (summation_type == "MULTI_PLAN") != (len(plan_uids) > 1):
+        raise DicomError(
+            f"a {summation_type} dose cannot belong to {len(plan_uids)} plans",
+            where=where,
+            remedy="write MULTI_PLAN with two plans or more, PLAN with one",
+        )
+    if (summation_type == "FRACTION") != (fraction_group is not None):
+        raise DicomError(
+            "FRACTION needs the number of a fraction group, and no other kind of dose has one",
+            where=where,
+            remedy="report this as a fault",
+        )
+
+
+def _write_geometry(dataset: Dataset, grid: Grid) -> None:
+    nk, nj, ni = grid.shape
+    dx, dy, dz = grid.spacing_mm
+    dataset.SliceThickness = decimal_string(dz)
+    dataset.ImagePositionPatient = [decimal_string(value) for value in grid.origin_mm]
+    dataset.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    if nk > 1:
+        dataset.NumberOfFrames = nk
+        dataset.FrameIncrementPointer = Tag(0x3004, 0x000C)
+        dataset.GridFrameOffsetVector = [decimal_string(dz * k) for k in range(nk)]
+    dataset.Rows, dataset.Columns = nj, ni
+    dataset.PixelSpacing = [decimal_string(dy), decimal_string(dx)]
 
 
 def read_rtdose(path: Path) -> Volume:

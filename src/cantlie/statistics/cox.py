@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -275,36 +275,16 @@ def cox(
         return exact_likelihood(sets, scaled, beta) if ties == "exact" else likelihood(sets, scaled, beta, ties)
 
     notes: list[Note] = []
-    beta, fit, null, steps, finite = newton(evaluate, p)
-    if not finite:
-        worst = data.design.names[int(np.argmax(np.abs(beta)))]
-        if infinite == "error":
-            raise StatisticsError(
-                "the likelihood has no maximum: the coefficient grows without limit (separation)",
-                where=f"Cox model, covariate {worst}",
-                remedy="use Firth's penalised Cox model, or leave the covariate out",
-            )
-        beta, fit, null, steps, _ = newton(evaluate, p, tolerance=1e-9)
-        notes.append(
-            Note(f"the coefficient of {worst} is infinite; its printed value means nothing", where="Cox model")
-        )
+    beta, fit, null, steps = _maximum(evaluate, p, data.design.names, infinite, notes)
     try:
         inverse = np.linalg.inv(fit.information)
     except np.linalg.LinAlgError as error:
         raise StatisticsError("the information matrix is singular", where="Cox model", remedy="use fewer") from error
     naive = inverse / np.outer(scale, scale)
     coef = beta / scale
-    covariance = naive
-    robust_score = None
-    members = data.cluster
+    covariance, robust_score = naive, None
     if robust and ties != "exact":
-        influence = (score_residuals(data, coef, ties) * sets.weight[:, None]) @ naive
-        grouped = _grouped(influence, members)
-        covariance = grouped.T @ grouped
-        start = _grouped(score_residuals(data, np.zeros(p), ties) * sets.weight[:, None], members)
-        total = start.sum(axis=0)
-        statistic = float(total @ np.linalg.pinv(start.T @ start, hermitian=True) @ total)
-        robust_score = _chi2("robust score test", statistic, p)
+        covariance, robust_score = _sandwich(data, coef, naive, ties)
     likelihood_ratio = _chi2("likelihood-ratio test", 2 * (fit.value - null.value), p)
     wald = _chi2("Wald test", float(coef @ np.linalg.solve(covariance, coef)) if p else 0.0, p)
     score = _chi2("score test", float(null.score @ np.linalg.solve(null.information, null.score)) if p else 0.0, p)
@@ -326,7 +306,7 @@ def cox(
         wald_test=wald,
         score_test=score,
         robust_score_test=robust_score,
-        concordance=concordance(sets, x @ coef, members if cluster is not None else None),
+        concordance=concordance(sets, x @ coef, data.cluster if cluster is not None else None),
         n=sets.time.size,
         n_events=n_events,
         ties=ties,
@@ -336,6 +316,41 @@ def cox(
         notes=tuple(notes),
         data=data,
     )
+
+
+def _maximum(
+    evaluate: Callable[[NDArray[np.float64]], Likelihood],
+    size: int,
+    names: Sequence[str],
+    infinite: Literal["error", "note"],
+    notes: list[Note],
+) -> tuple[NDArray[np.float64], Likelihood, Likelihood, int]:
+    """Return coefficients, the likelihood at them and at zero, and the steps; an infinite one is said or refused."""
+    beta, fit, null, steps, finite = newton(evaluate, size)
+    if finite:
+        return beta, fit, null, steps
+    worst = names[int(np.argmax(np.abs(beta)))]
+    if infinite == "error":
+        raise StatisticsError(
+            "the likelihood has no maximum: the coefficient grows without limit (separation)",
+            where=f"Cox model, covariate {worst}",
+            remedy="use Firth's penalised Cox model, or leave the covariate out",
+        )
+    beta, fit, null, steps, _ = newton(evaluate, size, tolerance=1e-9)
+    notes.append(Note(f"the coefficient of {worst} is infinite; its printed value means nothing", where="Cox model"))
+    return beta, fit, null, steps
+
+
+def _sandwich(
+    data: CoxData, coef: NDArray[np.float64], naive: NDArray[np.float64], ties: Ties
+) -> tuple[NDArray[np.float64], HypothesisTest]:
+    """Return the robust covariance (grouped by patient) and the robust score test."""
+    weight = data.sets.weight[:, None]
+    grouped = _grouped((score_residuals(data, coef, ties) * weight) @ naive, data.cluster)
+    start = _grouped(score_residuals(data, np.zeros(coef.size), ties) * weight, data.cluster)
+    total = start.sum(axis=0)
+    statistic = float(total @ np.linalg.pinv(start.T @ start, hermitian=True) @ total)
+    return grouped.T @ grouped, _chi2("robust score test", statistic, coef.size)
 
 
 def prepare(

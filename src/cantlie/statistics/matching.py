@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -308,14 +309,8 @@ def match(
     if ratio < 1 or ratio != int(ratio):
         raise StatisticsError(f"the ratio is a whole number from 1 up, not {ratio}", where="matching")
     sds = score_sds(x, z)
-    width = float("inf")
-    limit = None
-    if caliper is not None:
-        if not caliper > 0:
-            raise StatisticsError(f"a caliper is positive, not {caliper:g}", where="matching")
-        if caliper_sd is not None and caliper_sd not in sds:
-            raise StatisticsError(f"unknown standard deviation {caliper_sd!r}", where="matching", remedy="use all")
-        limit = width = caliper * (1.0 if caliper_sd is None else sds[caliper_sd])
+    limit = None if caliper is None else _limit(caliper, caliper_sd, sds)
+    width = float("inf") if limit is None else limit
     scale = float(np.abs(x).max())
     rounded = np.round(x / scale, 12) * scale if scale > 0 else x
     blocks = np.zeros(x.size, dtype=np.intp) if exact is None else inputs.labels(exact, "exact", length=x.size)[0]
@@ -327,40 +322,15 @@ def match(
             continue
         if method == "optimal":
             found.append(_optimal(treated, controls, rounded, width, ratio))
-            continue
-        if order in ("largest", "smallest"):
-            sign = -1.0 if order == "largest" else 1.0
-            treated = treated[np.argsort(sign * rounded[treated], kind="stable")]
-        elif order == "random":
-            treated = generator.permutation(treated)
-        controls = controls[np.argsort(rounded[controls], kind="stable")]
-        # Equal scores stand in the order of the data, treated and controls together.
-        together = np.flatnonzero(blocks == block)
-        together = together[np.argsort(rounded[together], kind="stable")]
-        before = np.zeros(x.size, dtype=np.intp)
-        before[together] = np.cumsum(~z[together])
-        if order == "closest" and not replace:
-            chosen = _closest(rounded[treated], before[treated], rounded[controls], width, int(ratio))
         else:
-            chosen = _greedy(rounded[treated], before[treated], rounded[controls], width, int(ratio), replace)
-        t_index, r_index = np.nonzero(chosen >= 0)
-        found.append((treated[t_index], controls[chosen[t_index, r_index]]))
+            found.append(_nearest(treated, controls, rounded, width, int(ratio), order, replace, generator))
     if not found or not sum(t.size for t, _ in found):
         raise StatisticsError("no pair lies within the caliper", where="matching", remedy="widen the caliper")
     first = np.concatenate([t for t, _ in found])
     second = np.concatenate([c for _, c in found])
     place = np.argsort(first, kind="stable")
     first, second = first[place], second[place]
-    subclass = np.full(x.size, -1, dtype=np.intp)
-    per_treated = np.bincount(first, minlength=x.size)
-    weight = inputs.sums(second, 1.0 / per_treated[first], x.size)
-    used = weight > 0
-    weight[used] *= used.sum() / weight[used].sum()
-    weight[np.unique(first)] = 1.0
-    if not replace:
-        number = np.unique(first, return_inverse=True)[1]
-        subclass[first] = number
-        subclass[second] = number
+    subclass, weight = _subclasses_and_weights(first, second, x.size, replace)
     lost = int(z.sum()) - np.unique(first).size
     notes = []
     if lost:
@@ -382,6 +352,62 @@ def match(
         method=f"{name}, {ratio}:1, {'with' if replace else 'without'} replacement",
         notes=tuple(notes),
     )
+
+
+def _limit(caliper: float, caliper_sd: CaliperSD | None, sds: Mapping[str, float]) -> float:
+    """Return the largest distance in a pair, in the unit of the score."""
+    if not caliper > 0:
+        raise StatisticsError(f"a caliper is positive, not {caliper:g}", where="matching")
+    if caliper_sd is not None and caliper_sd not in sds:
+        raise StatisticsError(f"unknown standard deviation {caliper_sd!r}", where="matching", remedy="use all")
+    return caliper * (1.0 if caliper_sd is None else sds[caliper_sd])
+
+
+def _subclasses_and_weights(
+    treated: NDArray[np.intp], controls: NDArray[np.intp], size: int, replace: bool
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the subclass (-1: none) and the weight of every patient, given pairs in the order of the treated."""
+    per_treated = np.bincount(treated, minlength=size)
+    weight = inputs.sums(controls, 1.0 / per_treated[treated], size)
+    used = weight > 0
+    weight[used] *= used.sum() / weight[used].sum()
+    weight[np.unique(treated)] = 1.0
+    subclass = np.full(size, -1, dtype=np.intp)
+    if not replace:
+        number = np.unique(treated, return_inverse=True)[1]
+        subclass[treated] = number
+        subclass[controls] = number
+    return subclass, weight
+
+
+def _nearest(
+    treated: NDArray[np.intp],
+    controls: NDArray[np.intp],
+    score: NDArray[np.float64],
+    width: float,
+    ratio: int,
+    order: Order,
+    replace: bool,
+    generator: np.random.Generator,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs of a block by nearest-neighbour matching."""
+    # Equal scores stand in the order of the data, treated and controls together.
+    together = np.sort(np.concatenate([treated, controls]))
+    together = together[np.argsort(score[together], kind="stable")]
+    before = np.zeros(score.size, dtype=np.intp)
+    before[together] = np.cumsum(np.isin(together, controls))
+    if order in ("largest", "smallest"):
+        sign = -1.0 if order == "largest" else 1.0
+        treated = treated[np.argsort(sign * score[treated], kind="stable")]
+    elif order == "random":
+        treated = generator.permutation(treated)
+    controls = controls[np.argsort(score[controls], kind="stable")]
+    if order == "closest" and not replace:
+        chosen = _closest(score[treated], before[treated], score[controls], width, ratio)
+    else:
+        chosen = _greedy(score[treated], before[treated], score[controls], width, ratio, replace)
+    t_index, r_index = np.nonzero(chosen >= 0)
+    return treated[t_index], controls[chosen[t_index, r_index]]
 
 
 def _optimal(
