@@ -14,10 +14,10 @@ from cantlie.report.arc_section import arc_blocks
 from cantlie.report.beam_figures import fluence_figure
 from cantlie.report.calendar_figure import calendar_figure
 from cantlie.report.case_report import CaseReport, PlanView, StructureView
+from cantlie.report.closing_sections import provenance_section, remarks_section
 from cantlie.report.conflict_table import conflict_rows
 from cantlie.report.document import (
     Block,
-    Bullets,
     Callout,
     Column,
     Document,
@@ -88,8 +88,8 @@ def document_of_case(report: CaseReport) -> Document:
         _calendar(report),
         _biology(report, colours),
         *report.more,
-        _remarks(report),
-        _provenance(report),
+        remarks_section(report.notes, _choices(report)),
+        provenance_section(report.provenance, report.citations, report.attributions),
     ]
     return Document(
         title=report.title,
@@ -416,37 +416,17 @@ def _biology(report: CaseReport, colours: dict[str, str]) -> Section:
     return Section("Biological effect", blocks)
 
 
-def _remarks(report: CaseReport) -> Section:
-    blocks: list[Block] = []
-    if report.notes:
-        warnings = [note.sentence() for note in report.notes if note.level == "warning"]
-        remarks = [note.sentence() for note in report.notes if note.level != "warning"]
-        if warnings:
-            blocks.append(Callout("", "Warnings", "warning", warnings))
-        if remarks:
-            blocks.append(Subheading("What was noted on the way"))
-            blocks.append(Bullets(remarks))
-    if report.protocol_choices:
-        blocks.append(
-            Table(
-                [Column("Value", width=1.0), Column("Why it was chosen", width=2.4)],
-                [[name, why] for name, why in report.protocol_choices],
-                caption="What the source does not say and Cantlie chose",
-                compact=True,
-            )
+def _choices(report: CaseReport) -> list[Block]:
+    if not report.protocol_choices:
+        return []
+    return [
+        Table(
+            [Column("Value", width=1.0), Column("Why it was chosen", width=2.4)],
+            [[name, why] for name, why in report.protocol_choices],
+            caption="What the source does not say and Cantlie chose",
+            compact=True,
         )
-    return Section("Remarks", blocks)
-
-
-def _provenance(report: CaseReport) -> Section:
-    blocks: list[Block] = []
-    if report.provenance:
-        blocks.append(KeyValue(list(report.provenance), columns=1))
-    if report.citations:
-        blocks += [Subheading("Sources"), Bullets(list(report.citations), numbered=True)]
-    if report.attributions:
-        blocks += [Subheading("Data"), Bullets(list(report.attributions))]
-    return Section("Provenance", blocks)
+    ]
 
 
 def _slug(label: str) -> str:

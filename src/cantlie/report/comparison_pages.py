@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cantlie.report.case_pages import with_colours
+from cantlie.report.closing_sections import provenance_section, remarks_section
 from cantlie.report.comparison_biology_pages import biology_section, halves_section
 from cantlie.report.comparison_cells import arm_columns, percent, range_note
 from cantlie.report.comparison_dose_pages import dose_section, histogram_section
@@ -23,7 +24,6 @@ from cantlie.report.comparison_report import (
 )
 from cantlie.report.document import (
     Block,
-    Bullets,
     Callout,
     Cell,
     Column,
@@ -34,7 +34,6 @@ from cantlie.report.document import (
     Paragraph,
     Row,
     Section,
-    Subheading,
     Table,
     Tone,
 )
@@ -68,8 +67,8 @@ def document_of_comparison(report: ComparisonReport) -> Document:
         halves_section(report, view),
         _rules(report, colours),
         _course(report, colours),
-        _remarks(report),
-        _provenance(report),
+        remarks_section(report.notes),
+        provenance_section(report.provenance, report.citations, report.attributions),
     ]
     return Document(
         title=report.title,
@@ -277,25 +276,3 @@ def _course(report: ComparisonReport, colours: Mapping[str, str]) -> Section:
     note += "gantry rotation of the machine; set-up and imaging are not in it."
     blocks.append(Table(columns, lines, caption="Machine", note=note, compact=True))
     return Section("Calendar and machine", blocks)
-
-
-def _remarks(report: ComparisonReport) -> Section:
-    blocks: list[Block] = []
-    warnings = [note.sentence() for note in report.notes if note.level == "warning"]
-    remarks = [note.sentence() for note in report.notes if note.level != "warning"]
-    if warnings:
-        blocks.append(Callout("", "Warnings", "warning", warnings))
-    if remarks:
-        blocks += [Subheading("What was noted on the way"), Bullets(remarks)]
-    return Section("Remarks", blocks)
-
-
-def _provenance(report: ComparisonReport) -> Section:
-    blocks: list[Block] = []
-    if report.provenance:
-        blocks.append(KeyValue(list(report.provenance), columns=1))
-    if report.citations:
-        blocks += [Subheading("Sources"), Bullets(list(report.citations), numbered=True)]
-    if report.attributions:
-        blocks += [Subheading("Data"), Bullets(list(report.attributions))]
-    return Section("Provenance", blocks)
