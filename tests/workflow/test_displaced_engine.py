@@ -22,7 +22,7 @@ from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.structures import Structure, StructureSet
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
-from cantlie.workflow.patient_stage import prepare_patient
+from cantlie.workflow.patient_stage import CaseRequest, prepare_patient
 from cantlie.workflow.plan_doses import PlanDose
 
 GRID = Grid((26, 34, 44), (5.0, 5.0, 5.0), (-107.5, -82.5, -62.5))
@@ -78,7 +78,7 @@ def dose_of(case: Path, plan: Path, out: Path) -> Volume:
 def changes_of(case: Path, dose: Volume, percent: float = 3.0) -> EngineChanges:
     files = read_plan_groups(case / "RP.dcm")
     given = PlanDose("left", "PTV", dose, 10, "RTPLAN", files[0].plan.sop_instance_uid, 1)
-    patient = prepare_patient(case)
+    patient = prepare_patient(CaseRequest(case))
     frame = patient.case.ct.frame_of_reference_uid
     return engine_changes([given], files, patient.density, "HFS", frame, SHIFT, percent, machine=MACHINE)
 

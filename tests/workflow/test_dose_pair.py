@@ -15,8 +15,9 @@ from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.patient.case import Case, Ct, PatientIdentity
 from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.structures import Structure, StructureSet
-from cantlie.workflow.dose_comparison import GammaCriteria
+from cantlie.workflow.dose_comparison import ComparisonSettings, GammaCriteria
 from cantlie.workflow.dose_pair import DosePair, compare_dose_pair
+from cantlie.workflow.patient_stage import CaseRequest
 
 GRID = Grid((16, 24, 28), (4.0, 4.0, 4.0), (-54.0, -46.0, -30.0))
 
@@ -45,7 +46,7 @@ def pair(tmp_path):
 
 
 def test_a_small_shift_passes_gamma_and_shows_in_the_difference(pair, tmp_path):
-    results = compare_dose_pair(pair(gamma=GammaCriteria(1.0, 2.0)))
+    results = compare_dose_pair(pair(settings=ComparisonSettings(GammaCriteria(1.0, 2.0))))
     assert results["gamma"]["pass_percent"] > 99.5
     assert results["constraints"][0]["verdict"] == "pass"
     # the steepest slope of the bell is 50 / 22 · exp(-1/2) Gy/mm
@@ -95,8 +96,8 @@ def test_each_structure_is_judged_with_a_case(tmp_path, make_images):
             tmp_path / "A.dcm",
             tmp_path / "B.dcm",
             tmp_path / "out",
-            gamma=GammaCriteria(3.0, 1.0, local=True),
-            case=tmp_path / "case",
+            settings=ComparisonSettings(GammaCriteria(3.0, 1.0, local=True)),
+            case=CaseRequest(tmp_path / "case"),
         )
     )
     liver, stomach = results["structures"]["Liver"], results["structures"]["Stomach"]
@@ -117,7 +118,7 @@ def test_doses_of_two_frames_are_refused_unless_asked(tmp_path, pair):
 
 
 def test_a_dose_that_reaches_less_far_is_said(tmp_path, pair):
-    request = pair(gamma=GammaCriteria())
+    request = pair(settings=ComparisonSettings(GammaCriteria()))
     half = Grid((16, 24, 14), GRID.spacing_mm, GRID.origin_mm)
     write_rtdose(case_of(), bell(half), tmp_path / "B.dcm")
     results = compare_dose_pair(request)
@@ -132,7 +133,7 @@ def test_bad_input_is_one_sentence(tmp_path, pair):
         ran = CliRunner().invoke(app, arguments)
         assert ran.exit_code != 0
     with pytest.raises(InputError, match="threshold"):
-        compare_dose_pair(pair(threshold_percent=120.0))
+        compare_dose_pair(pair(settings=ComparisonSettings(threshold_percent=120.0)))
     from cantlie.core.errors import DicomError
 
     (tmp_path / "text.dcm").write_text("not a dose")

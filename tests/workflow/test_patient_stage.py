@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from tests.workflow.dicom_cases import GRID, ellipsoid, image_of, organs, write_case
 
-from cantlie.workflow.patient_stage import prepare_patient
+from cantlie.workflow.patient_stage import CaseRequest, prepare_patient
 
 
 def warnings_of(folder) -> list[str]:
-    return [note.sentence() for note in prepare_patient(folder).notes if note.level == "warning"]
+    return [note.sentence() for note in prepare_patient(CaseRequest(folder)).notes if note.level == "warning"]
 
 
 def test_a_whole_patient_needs_no_remark(tmp_path):

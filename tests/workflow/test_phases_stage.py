@@ -13,6 +13,7 @@ from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.sections import Phases
 from cantlie.target.build import build_targets
 from cantlie.target.phase_contours import itv_name, named_phases
+from cantlie.workflow.patient_stage import CaseRequest
 from cantlie.workflow.phases_stage import prepare_breathing_patient
 
 AMPLITUDE_MM = 12.0
@@ -61,7 +62,7 @@ def drawn_again(mask: np.ndarray) -> np.ndarray:
 
 def test_the_itv_is_the_union_of_the_phases_and_exhale_is_planned_on(four_d):
     path, truth = four_d()
-    patient, found = prepare_breathing_patient(path, Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(path), Phases())
     assert patient.case.ct.description == "4D 50%"
     assert found.phases == ("0 %", "20 %", "50 %", "70 %")
     for name in ("GTV_1", "GTV_2"):
@@ -78,12 +79,12 @@ def test_the_itv_is_the_union_of_the_phases_and_exhale_is_planned_on(four_d):
 
 def test_mid_position_average_and_numbered_phases(four_d):
     path, _ = four_d(names=False)
-    exhale, found = prepare_breathing_patient(path, Phases())
+    exhale, found = prepare_breathing_patient(CaseRequest(path), Phases())
     assert found.phases == ("phase 1", "phase 2", "phase 3", "phase 4")
     assert exhale.case.ct.series_instance_uid == "2.25.22"  # the phase with the lesions highest
-    middle, _ = prepare_breathing_patient(path, Phases(), wanted="mid_position")
+    middle, _ = prepare_breathing_patient(CaseRequest(path), Phases(), wanted="mid_position")
     assert middle.case.ct.series_instance_uid in ("2.25.21", "2.25.23")
-    average, found = prepare_breathing_patient(path, Phases(planning="average"))
+    average, found = prepare_breathing_patient(CaseRequest(path), Phases(planning="average"))
     assert "mean density of all phases" in found.planned_on
     assert not np.allclose(average.density.values, exhale.density.values)
     assert average.case.input_sha256 != exhale.case.input_sha256
@@ -91,14 +92,14 @@ def test_mid_position_average_and_numbered_phases(four_d):
 
 def test_contours_on_one_phase_only_are_noted(four_d):
     path, _ = four_d(contoured=(50,))
-    patient, found = prepare_breathing_patient(path, Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(path), Phases())
     assert not found.moving and any("no ITV" in note.message for note in patient.notes)
 
 
 @pytest.mark.slow
 def test_contours_of_one_phase_are_propagated_to_the_others(four_d):
     path, truth = four_d(contoured=(50,))
-    patient, found = prepare_breathing_patient(path, Phases(contours="propagated"))
+    patient, found = prepare_breathing_patient(CaseRequest(path), Phases(contours="propagated"))
     assert "propagated" in found.source
     union = np.max([masks["GTV_1"] for masks in truth.values()], axis=0)
     overlap = 2 * np.minimum(patient.regions["ITV_1"], union).sum() / (patient.regions["ITV_1"].sum() + union.sum())
@@ -108,13 +109,13 @@ def test_contours_of_one_phase_are_propagated_to_the_others(four_d):
 def test_a_lesion_drawn_on_the_projection_is_the_itv(four_d):
     masks = organs()
     path, _ = four_d(contoured=(), extra=[("MIP", masks)])
-    patient, found = prepare_breathing_patient(path, Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(path), Phases())
     assert patient.case.ct.description == "MIP" and "maximum intensity projection" in found.source
     assert np.array_equal(patient.regions["ITV_1"], patient.regions["GTV_1"])
     path, _ = four_d(contoured=())
     (path / "RS5.dcm").unlink()
     with pytest.raises(InputError, match="no phase of it has contours"):
-        prepare_breathing_patient(path, Phases())
+        prepare_breathing_patient(CaseRequest(path), Phases())
 
 
 def test_structures_named_after_phases_in_one_set(tmp_path):
@@ -124,7 +125,7 @@ def test_structures_named_after_phases_in_one_set(tmp_path):
     for percent, share in CYCLE.items():
         named[f"GTV_{percent}"] = deformed(hu, masks, breathing(share))[1]["GTV_1"]
     write_case(tmp_path, hu, named)
-    patient, found = prepare_breathing_patient(tmp_path, Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(tmp_path), Phases())
     assert [n for n in patient.regions.fractions if n.startswith(("GTV", "ITV"))] == ["GTV", "ITV"]
     union = np.max([drawn_again(named[f"GTV_{p}"]) for p in CYCLE], axis=0)
     assert np.array_equal(patient.regions["ITV"], union)
@@ -141,7 +142,7 @@ def test_numbered_lesions_are_not_phases():
 
 def test_a_target_with_the_breathing_in_its_itv(four_d):
     path, _ = four_d()
-    patient, _ = prepare_breathing_patient(path, Phases())
+    patient, _ = prepare_breathing_patient(CaseRequest(path), Phases())
     protocol = load_protocol("yin2014-boost")
     still = build_targets(patient.regions, protocol)
     targets = tuple(t.model_copy(update={"breathing": "itv"}) for t in protocol.targets)
@@ -157,10 +158,10 @@ def test_a_target_with_the_breathing_in_its_itv(four_d):
 def test_a_case_without_phases_is_read_as_ever(tmp_path):
     masks = organs()
     write_case(tmp_path, image_of(masks), masks)
-    patient, found = prepare_breathing_patient(tmp_path, Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(tmp_path), Phases())
     assert found is None and "ITV_1" not in patient.regions
     with pytest.raises(InputError, match="no 4D-CT"):
-        prepare_breathing_patient(tmp_path, Phases(), wanted="average")
+        prepare_breathing_patient(CaseRequest(tmp_path), Phases(), wanted="average")
 
 
 @pytest.mark.slow
@@ -186,7 +187,7 @@ def test_a_4d_ct_made_from_the_real_patient(tmp_path):
         for folder, kept in (("all", drawn), ("one", drawn if percent == 50 else {})):
             write_case(tmp_path / folder, hu, kept, number, frame="2.25.77", grid=grid,
                        tags={"SeriesDescription": f"T{percent:02d}"})  # fmt: skip
-    patient, found = prepare_breathing_patient(tmp_path / "all", Phases())
+    patient, found = prepare_breathing_patient(CaseRequest(tmp_path / "all"), Phases())
     assert patient.case.ct.description == "T50"
     own = patient.case.ct.volume.grid
     largest = max((n for n in names if n.startswith("GTV")), key=lambda n: float(masks[n].sum()))
@@ -195,7 +196,7 @@ def test_a_4d_ct_made_from_the_real_patient(tmp_path):
         assert np.abs(patient.regions[itv_name(name)] - union).max() < 0.02
     liver_motion = {m.name: m for m in found.moving}["Liver"].motion
     assert 6 < liver_motion.amplitude_mm[2] < 14 and liver_motion.exhale == "50 %"
-    propagated, _ = prepare_breathing_patient(tmp_path / "one", Phases(contours="propagated"))
+    propagated, _ = prepare_breathing_patient(CaseRequest(tmp_path / "one"), Phases(contours="propagated"))
     a, b = propagated.regions["Liver_ITV"], patient.regions["Liver_ITV"]
     assert 2 * np.minimum(a, b).sum() / (a.sum() + b.sum()) > 0.95
     a, b = propagated.regions[itv_name(largest)], patient.regions[itv_name(largest)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from cantlie.cli.options import (
     StructureSetOption,
     default_out,
 )
+
+if TYPE_CHECKING:
+    from cantlie.workflow.patient_stage import CaseRequest
 
 Reference = Annotated[Path, typer.Argument(metavar="REFERENCE.dcm", help="The RTDOSE that is taken as the truth.")]
 Evaluated = Annotated[Path, typer.Argument(metavar="EVALUATED.dcm", help="The RTDOSE that is compared with it.")]
@@ -64,22 +67,16 @@ def gamma(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one dose by another with the gamma index (2-D or 3-D, interpolated), with figures and a report."""
-    from cantlie.workflow.dose_comparison import GammaCriteria
+    from cantlie.workflow.dose_comparison import ComparisonSettings, GammaCriteria
     from cantlie.workflow.dose_pair import DosePair
 
+    criteria = GammaCriteria(dose_percent, distance_mm, local, planar, pass_percent=pass_percent)
     request = DosePair(
         reference=reference,
         evaluated=evaluated,
         out=out or default_out(f"gamma-{evaluated.stem}"),
-        gamma=GammaCriteria(dose_percent, distance_mm, local, planar, pass_percent=pass_percent),
-        case=case,
-        aliases=aliases,
-        series=series,
-        structure_set=structure_set,
-        patient=patient,
-        threshold_percent=threshold,
-        tolerance_percent=tolerance,
-        normalisation_gy=normalisation,
+        settings=ComparisonSettings(criteria, threshold, tolerance, normalisation),
+        case=_case(case, aliases, series, structure_set, patient),
         across_frames=across_frames,
     )
     results = _run(request, "Cantlie gamma", as_json)
@@ -103,23 +100,28 @@ def difference(
     as_json: JsonOption = False,
 ) -> None:
     """Subtract one dose from another: statistics, structures, figures and a report."""
+    from cantlie.workflow.dose_comparison import ComparisonSettings
     from cantlie.workflow.dose_pair import DosePair
 
     request = DosePair(
         reference=reference,
         evaluated=evaluated,
         out=out or default_out(f"difference-{evaluated.stem}"),
-        case=case,
-        aliases=aliases,
-        series=series,
-        structure_set=structure_set,
-        patient=patient,
-        threshold_percent=threshold,
-        tolerance_percent=tolerance,
-        normalisation_gy=normalisation,
+        settings=ComparisonSettings(None, threshold, tolerance, normalisation),
+        case=_case(case, aliases, series, structure_set, patient),
         across_frames=across_frames,
     )
     _run(request, "Cantlie difference", as_json)
+
+
+def _case(
+    case: Path | None, aliases: Path | None, series: str | None, structure_set: str | None, patient: str | None
+) -> CaseRequest | None:
+    from cantlie.workflow.patient_stage import CaseRequest
+
+    if case is None:
+        return None
+    return CaseRequest(case, aliases=aliases, series=series, structure_set=structure_set, patient=patient)
 
 
 def _run(request: Any, title: str, as_json: bool) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from cantlie.evaluation.gamma import GammaResult
 from cantlie.report import case_tables as tables
 from cantlie.report.case_pages import with_colours
 from cantlie.report.case_report import BeamRow, StructureView
+from cantlie.report.closing_sections import provenance_section, remarks_section
 from cantlie.report.document import (
     Block,
-    Bullets,
-    Callout,
     Column,
     Document,
     Figure,
@@ -74,7 +73,7 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgreementView:
-    """The planned dose (reference) and the recalculated one: ``pair`` with the usual gamma, and a stricter one."""
+    """A recalculation held against the planned dose (reference): ``pair`` with gamma 3 %/3 mm, and gamma 2 %/2 mm."""
 
     pair: DosePairView
     strict: GammaResult
@@ -105,7 +104,7 @@ def recalculation_document(view: RecalculationView) -> Document:
     sections = [_plan(view), _dose(view, structures)]
     if view.agreement is not None:
         sections.append(_agreement(view.agreement))
-    sections += [_remarks(view.notes), _provenance(view)]
+    sections += [remarks_section(view.notes), provenance_section(view.provenance, view.citations)]
     plan = dict(view.facts).get("Plan", "")
     return Document(
         title="Recalculated plan",
@@ -265,21 +264,3 @@ def _agreement(agreement: AgreementView) -> Section:
     if pair.structures:
         blocks += [Subheading("Structures"), *structure_blocks(pair)]
     return Section("Against the planned dose", blocks, new_page=True)
-
-
-def _remarks(notes: Sequence[Note]) -> Section:
-    warnings = [note.sentence() for note in notes if note.level == "warning"]
-    remarks = [note.sentence() for note in notes if note.level != "warning"]
-    blocks: list[Block] = []
-    if warnings:
-        blocks.append(Callout("", "Warnings", "warning", warnings))
-    if remarks:
-        blocks += [Subheading("What was noted on the way"), Bullets(remarks)]
-    return Section("Remarks", blocks)
-
-
-def _provenance(view: RecalculationView) -> Section:
-    blocks: list[Block] = [KeyValue(list(view.provenance), columns=1)] if view.provenance else []
-    if view.citations:
-        blocks += [Subheading("Sources"), Bullets(list(view.citations), numbered=True)]
-    return Section("Provenance", blocks)

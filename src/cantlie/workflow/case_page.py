@@ -101,7 +101,7 @@ def case_report(planned: PlannedCase, record: Mapping[str, Any]) -> CaseReport:
 
 
 def _breathing(planned: PlannedCase) -> tuple[Section, ...]:
-    return (planned.breathing.section(),) if planned.breathing is not None else ()
+    return (planned.phases.section(),) if planned.phases is not None else ()
 
 
 def _reading_notes(planned: PlannedCase) -> list[Note]:

@@ -29,7 +29,7 @@ def write_results(run: RunFolder, planned: PlannedCase, files: tuple[ExportedFil
         "reading": list(planned.patient.report.lines()),
         "targets": planned_targets(planned.targets),
         "earlier_ct": earlier_results(planned),
-        "breathing": planned.breathing.results() if planned.breathing else None,
+        "breathing": planned.phases.results() if planned.phases else None,
         "scheme": scheme_of(planned.scheme),
         "planning": {
             "seconds": planned.planning.seconds,

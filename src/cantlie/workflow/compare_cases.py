@@ -37,6 +37,7 @@ from cantlie.workflow.comparison_results import (
 )
 from cantlie.workflow.comparison_statements import statements
 from cantlie.workflow.machine_choice import machine_for
+from cantlie.workflow.patient_stage import CaseRequest
 from cantlie.workflow.plan_case import plan_case
 from cantlie.workflow.planned_case import PlanCase, PlannedCase
 from cantlie.workflow.planning_key import planning_inputs
@@ -44,7 +45,7 @@ from cantlie.workflow.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
-class CompareCases:
+class CompareCases(CaseRequest):
     """What the user asks for; None stands for the protocol's or Cantlie's default.
 
     Parameters
@@ -57,19 +58,12 @@ class CompareCases:
         Dividing plane for the protocols that divide the liver.
     """
 
-    case: Path
     protocols: tuple[str, ...]
     out: Path
     schemes: tuple[tuple[str, str], ...] = ()
     machine: str | None = None
-    density_curve: Path | None = None
-    aliases: Path | None = None
     plane: str | None = None
     start: date | None = None
-    series: str | None = None
-    structure_set: str | None = None
-    patient: str | None = None
-    label: str = ""
     attributions: tuple[str, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cantlie.core.errors import InputError
 from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
@@ -40,16 +41,51 @@ class GammaCriteria:
     pass_percent: float = 95.0
 
 
+@dataclass(frozen=True, slots=True)
+class ComparisonSettings:
+    """How two doses are compared.
+
+    Parameters
+    ----------
+    gamma
+        The criteria; None for the plain difference alone.
+    threshold_percent
+        Voxels whose reference dose is below this share of 100 % are not judged.
+    tolerance_percent
+        Differences up to this share of 100 % count as within.
+    normalisation_gy
+        The dose that is 100 %; the maximum of the reference when not given.
+
+    Raises
+    ------
+    InputError
+        If a value is not possible.
+    """
+
+    gamma: GammaCriteria | None = None
+    threshold_percent: float = 10.0
+    tolerance_percent: float = 3.0
+    normalisation_gy: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold_percent < 100:
+            raise InputError(
+                f"the threshold is a share of the dose from 0 to below 100 %, not {self.threshold_percent:g} %",
+                where="--threshold",
+            )
+        if self.normalisation_gy is not None and not 0 < self.normalisation_gy < 1000:
+            raise InputError(f"{self.normalisation_gy:g} Gy cannot be 100 %", where="--normalisation")
+        if not self.tolerance_percent > 0:
+            raise InputError("the tolerance must be above 0 %", where="--tolerance")
+
+
 def compared_doses(
     reference: Volume,
     evaluated: Volume,
     names: tuple[str, str],
-    patient: PreparedPatient | None = None,
+    patient: PreparedPatient | None,
+    settings: ComparisonSettings,
     *,
-    asked: GammaCriteria | None = None,
-    threshold_percent: float = 10.0,
-    tolerance_percent: float = 3.0,
-    normalisation_gy: float | None = None,
     notes: Sequence[Note] = (),
     progress: Progress = silent,
 ) -> DosePairView:
@@ -59,23 +95,17 @@ def compared_doses(
     ----------
     names
         What the reference and the evaluated dose are called.
-    asked
-        The criteria of gamma; None for the plain difference.
-    threshold_percent
-        Voxels whose reference dose is below this share of 100 % are not judged.
-    tolerance_percent
-        Differences up to this share of 100 % count as within.
-    normalisation_gy
-        The dose that is 100 %; the maximum of the reference when not given.
     """
+    asked, threshold_percent = settings.gamma, settings.threshold_percent
     notes = list(notes)
-    normal = float(reference.values.max()) if normalisation_gy is None else normalisation_gy
+    given_gy = settings.normalisation_gy
+    normal = float(reference.values.max()) if given_gy is None else given_gy
     progress(0.0, "difference")
     difference = dose_difference(
         reference,
         evaluated,
         threshold_percent=threshold_percent,
-        tolerance_percent=tolerance_percent,
+        tolerance_percent=settings.tolerance_percent,
         normalisation_gy=normal,
     )
     gamma = None
@@ -124,7 +154,7 @@ def compared_doses(
         difference=difference,
         normalisation_gy=normal,
         threshold_percent=threshold_percent,
-        tolerance_percent=tolerance_percent,
+        tolerance_percent=settings.tolerance_percent,
         gamma=gamma,
         pass_limit_percent=asked.pass_percent if asked else 95.0,
         structures=rows,

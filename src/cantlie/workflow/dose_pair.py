@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cantlie.core.errors import DicomError, GeometryError, InputError
+from cantlie.core.errors import DicomError, GeometryError
 from cantlie.core.files import write_json
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import sha256_of_bytes
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
-from cantlie.report.dose_pair_pages import DosePairView, dose_pair_document
+from cantlie.report.dose_pair_pages import dose_pair_document
 from cantlie.report.writing import write_report
-from cantlie.workflow.dose_comparison import GAMMA_SOURCE, TG218, GammaCriteria, compared_doses, pair_results
-from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.dose_comparison import GAMMA_SOURCE, TG218, ComparisonSettings, compared_doses, pair_results
+from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient, prepare_patient
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading the doses": 2.0, "comparison": 5.0, "report": 4.0}
@@ -29,17 +29,11 @@ class DosePair:
     ----------
     reference, evaluated
         RTDOSE files, on any two grids.
-    gamma
-        The criteria; None for the plain difference alone.
+    settings
+        How they are compared.
     case
-        Folder or zip with the CT and the RTSTRUCT that both doses belong to: slices are then drawn on the CT, and every
+        The CT and the RTSTRUCT that both doses belong to: slices are then drawn on the CT, and every
         structure is judged by itself.
-    threshold_percent
-        Voxels whose reference dose is below this share of 100 % are not judged.
-    tolerance_percent
-        Differences up to this share of 100 % count as within.
-    normalisation_gy
-        The dose that is 100 %; the maximum of the reference when not given.
     across_frames
         Compare doses whose frames of reference differ: the user knows that they are one.
     """
@@ -47,15 +41,8 @@ class DosePair:
     reference: Path
     evaluated: Path
     out: Path
-    gamma: GammaCriteria | None = None
-    case: Path | None = None
-    aliases: Path | None = None
-    series: str | None = None
-    structure_set: str | None = None
-    patient: str | None = None
-    threshold_percent: float = 10.0
-    tolerance_percent: float = 3.0
-    normalisation_gy: float | None = None
+    settings: ComparisonSettings = field(default_factory=ComparisonSettings)
+    case: CaseRequest | None = None
     across_frames: bool = False
 
 
@@ -67,25 +54,14 @@ def compare_dose_pair(request: DosePair, progress: Progress = silent) -> dict[st
     CantlieError
         If a dose or the case cannot be used, or they do not belong together.
     """
-    _check(request)
-    name = "difference" if request.gamma is None else "gamma"
-    command = {"name": name, "threshold_percent": request.threshold_percent}
-    if request.gamma is not None:
-        command |= asdict(request.gamma)
+    gamma = request.settings.gamma
+    command = {
+        "name": "difference" if gamma is None else "gamma",
+        "threshold_percent": request.settings.threshold_percent,
+        **({} if gamma is None else asdict(gamma)),
+    }
     with RunFolder(request.out, command, STAGES, progress) as run:
         return _stages(run, request)
-
-
-def _check(request: DosePair) -> None:
-    if not 0 <= request.threshold_percent < 100:
-        raise InputError(
-            f"the threshold is a share of the dose from 0 to below 100 %, not {request.threshold_percent:g} %",
-            where="--threshold",
-        )
-    if request.normalisation_gy is not None and not 0 < request.normalisation_gy < 1000:
-        raise InputError(f"{request.normalisation_gy:g} Gy cannot be 100 %", where="--normalisation")
-    if not request.tolerance_percent > 0:
-        raise InputError("the tolerance must be above 0 %", where="--tolerance")
 
 
 def _stages(run: RunFolder, request: DosePair) -> dict[str, Any]:
@@ -95,14 +71,7 @@ def _stages(run: RunFolder, request: DosePair) -> dict[str, Any]:
         first, second = read_dose_file(request.reference), read_dose_file(request.evaluated)
         patient = None
         if request.case is not None:
-            patient = prepare_patient(
-                request.case,
-                aliases=request.aliases,
-                series=request.series,
-                structure_set=request.structure_set,
-                patient=request.patient,
-                progress=step,
-            )
+            patient = prepare_patient(request.case, step)
         return first, second, patient
 
     first, second, patient = run.stage(
@@ -111,7 +80,15 @@ def _stages(run: RunFolder, request: DosePair) -> dict[str, Any]:
     notes = [*first.notes, *second.notes, *(patient.notes if patient else ()), *_belonging(request, first, second)]
     if patient is not None:
         _check_case(patient, first, request)
-    pair = run.stage("comparison", "", lambda step: _compared(request, first, second, patient, notes, step), keep=False)
+    names = (request.reference.name, request.evaluated.name)
+    pair = run.stage(
+        "comparison",
+        "",
+        lambda step: compared_doses(
+            first.dose, second.dose, names, patient, request.settings, notes=notes, progress=step
+        ),
+        keep=False,
+    )
     run.note(pair.notes)
     run.cite([TG218, GAMMA_SOURCE] if pair.gamma is not None else [])
     run.add_provenance(
@@ -120,7 +97,7 @@ def _stages(run: RunFolder, request: DosePair) -> dict[str, Any]:
     )
     warnings = [note.sentence() for note in pair.notes if note.level == "warning"]
     results = {"title": pair.title, **pair_results(pair), "warnings": warnings}
-    run.stage("report", "", lambda _: _report(request, pair), keep=False)
+    run.stage("report", "", lambda _: write_report(dose_pair_document(pair), request.out), keep=False)
     write_json(request.out / "results.json", results)
     return results
 
@@ -148,36 +125,11 @@ def _belonging(request: DosePair, first: DoseFile, second: DoseFile) -> list[Not
 
 
 def _check_case(patient: PreparedPatient, dose: DoseFile, request: DosePair) -> None:
+    assert request.case is not None
     frame = patient.case.ct.frame_of_reference_uid
     if frame and dose.frame_of_reference_uid and frame != dose.frame_of_reference_uid and not request.across_frames:
         raise DicomError(
             "the doses were not calculated on the CT of the case: the frames of reference differ",
-            where=str(request.case),
+            where=str(request.case.case),
             remedy="give the case that the doses belong to",
         )
-
-
-def _compared(
-    request: DosePair,
-    first: DoseFile,
-    second: DoseFile,
-    patient: PreparedPatient | None,
-    notes: list[Note],
-    progress: Progress,
-) -> DosePairView:
-    return compared_doses(
-        first.dose,
-        second.dose,
-        (request.reference.name, request.evaluated.name),
-        patient,
-        asked=request.gamma,
-        threshold_percent=request.threshold_percent,
-        tolerance_percent=request.tolerance_percent,
-        normalisation_gy=request.normalisation_gy,
-        notes=notes,
-        progress=progress,
-    )
-
-
-def _report(request: DosePair, pair: DosePairView) -> None:
-    write_report(dose_pair_document(pair), request.out)

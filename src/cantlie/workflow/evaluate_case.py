@@ -31,7 +31,7 @@ from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
 from cantlie.workflow.on_device import on_requested_device
 from cantlie.workflow.other_cts import doses_of_other_cts
-from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient, prepare_patient
 from cantlie.workflow.plan_doses import SummedPlans, summed_plans
 from cantlie.workflow.results import dvh_csv, results_of, risks_of
 from cantlie.workflow.robustness_stage import RobustnessRequest
@@ -51,7 +51,7 @@ STAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateCase:
+class EvaluateCase(CaseRequest):
     """What the user asks for. Without ``doses`` those that lie in the case are judged.
 
     ``plans`` are RTPLANs outside the case; ``fractions`` are those of the doses in their order, or one for all, where
@@ -61,23 +61,16 @@ class EvaluateCase:
     with the beam model of ``machine`` and the CT's ``density_curve``; it needs the RTPLANs.
     """
 
-    case: Path
     protocol: str
     out: Path
     doses: tuple[Path, ...] = ()
     plans: tuple[Path, ...] = ()
     fractions: tuple[int, ...] = ()
     scheme: str | None = None
-    aliases: Path | None = None
-    series: str | None = None
-    structure_set: str | None = None
-    patient: str | None = None
-    label: str = ""
     start: date | None = None
     others: tuple[Path, ...] = ()
     what_if: WhatIf = field(default_factory=WhatIf)
     machine: str | None = None
-    density_curve: Path | None = None
     recalculate: bool = True
     device: Device = "auto"
 
@@ -99,18 +92,9 @@ def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimet
 
 
 def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosimetry:
-    def read(step: Progress) -> PreparedPatient:
-        return prepare_patient(
-            request.case,
-            aliases=request.aliases,
-            series=request.series,
-            structure_set=request.structure_set,
-            patient=request.patient,
-            density_curve=request.density_curve,
-            progress=step,
-        )
-
-    patient = run.stage("reading the case", key_of(str(request.case)), read, keep=False)
+    patient = run.stage(
+        "reading the case", key_of(str(request.case)), lambda step: prepare_patient(request, step), keep=False
+    )
     files = _dose_files(request, patient)
     plans = (
         *plans_of_case(request.case, patient.case),

@@ -40,15 +40,11 @@ from cantlie.report.document import (
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
 from cantlie.report.view import view_of
 from cantlie.report.writing import write_report
+from cantlie.workflow.image_link import CITATIONS
 from cantlie.workflow.run_folder import RunFolder, key_of
 
 STAGES = {"reading both images": 10.0, "registration": 40.0, "report": 5.0}
 WINDOW = (50.0, 400.0)
-_CITATIONS = (
-    "Mattes et al. 2003, doi:10.1109/TMI.2003.809072 (mutual information)",
-    "Vercauteren et al. 2009, doi:10.1016/j.neuroimage.2008.10.040 (diffeomorphic demons)",
-    TG132,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +133,7 @@ def _stages(run: RunFolder, request: FollowUp, settings: RegistrationSettings) -
             place = _place(mapped[recurrence], dose, request.prescription_gy)
     results = _results(request, found, quality, mapped, dose, recurrence, place, notes)
     run.note(notes)
-    run.cite(_CITATIONS)
+    run.cite(CITATIONS)
     run.add_provenance(case_sha256=planning.input_sha256, follow_up_sha256=later.input_sha256)
     run.stage(
         "report",

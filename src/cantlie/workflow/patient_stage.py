@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,34 @@ _OUTSIDE_SHARE = 0.02
 _TISSUE_HU = (-600.0, 400.0)
 
 
+@dataclass(frozen=True, slots=True)
+class CaseRequest:
+    """A case and how the user wants it read; None stands for the default.
+
+    Parameters
+    ----------
+    case
+        Folder or zip of DICOM files.
+    aliases
+        TOML file of structure names.
+    density_curve
+        CSV file of HU and density.
+    series, structure_set, patient
+        Which CT, structure set and patient to take where the case holds several.
+    label
+        What reports call the case.
+    """
+
+    case: Path
+    _: KW_ONLY
+    aliases: Path | None = None
+    density_curve: Path | None = None
+    series: str | None = None
+    structure_set: str | None = None
+    patient: str | None = None
+    label: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPatient:
     """A patient ready for planning: masks by TG-263 name and mass density in g/cm³, both on the CT grid."""
@@ -35,16 +63,7 @@ class PreparedPatient:
     notes: tuple[Note, ...]
 
 
-def prepare_patient(
-    path: Path,
-    *,
-    aliases: Path | None = None,
-    density_curve: Path | None = None,
-    series: str | None = None,
-    structure_set: str | None = None,
-    patient: str | None = None,
-    progress: Progress = silent,
-) -> PreparedPatient:
+def prepare_patient(request: CaseRequest, progress: Progress = silent) -> PreparedPatient:
     """Read a case and rasterise its structures.
 
     Raises
@@ -52,10 +71,14 @@ def prepare_patient(
     CantlieError
         If the case cannot be used, with what is wrong, where, and what to do.
     """
-    curve = read_density_curve(density_curve)
+    curve = read_density_curve(request.density_curve)
     progress(0.05, "reading DICOM")
     case, report = read_case_with_report(
-        path, aliases=aliases, series_uid=series, structure_set=structure_set, patient_id=patient
+        request.case,
+        aliases=request.aliases,
+        series_uid=request.series,
+        structure_set=request.structure_set,
+        patient_id=request.patient,
     )
     progress(0.4, "drawing structures")
     usable = [structure for structure in case.structures if structure.contours_mm]

@@ -32,7 +32,7 @@ from cantlie.target.phase_contours import (
     named_phases,
     with_internal_targets,
 )
-from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient, prepare_patient
 
 Fractions = NDArray[np.float32]
 PlanningPhase = Literal["exhale", "mid_position", "average"]
@@ -42,8 +42,8 @@ _PROJECTIONS = {"maximum": "a maximum intensity projection", "minimum": "a minim
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Breathing:
-    """What a 4D-CT told.
+class RespiratoryPhases:
+    """What the phases of a 4D-CT told.
 
     Parameters
     ----------
@@ -111,17 +111,8 @@ class Breathing:
 
 
 def prepare_breathing_patient(
-    path: Path,
-    phases: Phases,
-    *,
-    wanted: PlanningPhase | None = None,
-    aliases: Path | None = None,
-    density_curve: Path | None = None,
-    series: str | None = None,
-    structure_set: str | None = None,
-    patient: str | None = None,
-    progress: Progress = silent,
-) -> tuple[PreparedPatient, Breathing | None]:
+    request: CaseRequest, phases: Phases, *, wanted: PlanningPhase | None = None, progress: Progress = silent
+) -> tuple[PreparedPatient, RespiratoryPhases | None]:
     """Read a case; where it holds a 4D-CT, choose the planning phase and add the internal targets to its regions.
 
     The lesions of all phases with contours of their own are united to ``ITV...`` (the liver to ``Liver_ITV``); so are
@@ -130,31 +121,30 @@ def prepare_breathing_patient(
 
     Parameters
     ----------
+    request
+        How to read the case; a series or structure set that the user names is planned on, before all rules.
     wanted
-        The user's choice in place of the protocol's.
-    series, structure_set
-        The user's choice of the planning image, before all rules.
+        The user's choice of the phase in place of the protocol's.
 
     Raises
     ------
     CantlieError
         If the case cannot be used, or the wanted phase cannot be told.
     """
-    options: dict[str, Any] = {"aliases": aliases, "density_curve": density_curve, "patient": patient}
-    images = () if series or structure_set else _with_own_sets(images_of_case(path, patient_id=patient))
+    path, aliases = request.case, request.aliases
+    is_chosen = bool(request.series or request.structure_set)
+    images = () if is_chosen else _with_own_sets(images_of_case(path, patient_id=request.patient))
     cycle = phases_of(images)
     asked = wanted or phases.planning
     if not cycle:
-        prepared = prepare_patient(path, series=series, structure_set=structure_set, progress=progress, **options)
-        prepared, breathing = _named_in_one_set(prepared)
-        if wanted is not None and breathing is None:
+        prepared = prepare_patient(request, progress)
+        prepared, named = _named_in_one_set(prepared)
+        if wanted is not None and named is None:
             raise InputError("the case holds no 4D-CT", where="--planning-phase", remedy="leave the option out")
-        return prepared, breathing
+        return prepared, named
     chosen = _planning_image(path, images, cycle, asked, aliases)
-    step = part(progress, 0.0, 0.4)
-    prepared = prepare_patient(
-        path, series=chosen.series_uid, structure_set=chosen.structure_sets[0], progress=step, **options
-    )
+    on_chosen = replace(request, series=chosen.series_uid, structure_set=chosen.structure_sets[0])
+    prepared = prepare_patient(on_chosen, part(progress, 0.0, 0.4))
     names = [_name(image) for image in cycle]
     notes = [Note(f"planned on {_name(chosen)} of a 4D-CT with {len(cycle)} phases ({', '.join(names)})", "CT", "info")]
     others: dict[str, Mapping[str, Fractions]] = {}
@@ -199,7 +189,7 @@ def prepare_breathing_patient(
         prepared, case=case, regions=regions, density=density, notes=tuple(dict.fromkeys((*prepared.notes, *notes)))
     )
     progress(1.0, "phases of breathing")
-    return prepared, Breathing(tuple(names), planned_on, moving, source)
+    return prepared, RespiratoryPhases(tuple(names), planned_on, moving, source)
 
 
 def _with_own_sets(images: Sequence[CaseImage]) -> tuple[CaseImage, ...]:
@@ -327,7 +317,7 @@ def _doubts(moving: Sequence[MovingStructure], chosen: CaseImage, asked: Plannin
     return notes
 
 
-def _named_in_one_set(prepared: PreparedPatient) -> tuple[PreparedPatient, Breathing | None]:
+def _named_in_one_set(prepared: PreparedPatient) -> tuple[PreparedPatient, RespiratoryPhases | None]:
     """Unite structures of one set that are named after phases."""
     groups = named_phases(list(prepared.regions.fractions))
     if not groups:
@@ -350,7 +340,7 @@ def _named_in_one_set(prepared: PreparedPatient) -> tuple[PreparedPatient, Breat
     note = Note(f"{names}: contours named after phases were united to an internal target", "ITV", "info")
     source = "of one structure set, named after the phases"
     prepared = replace(prepared, regions=regions, notes=(*prepared.notes, note))
-    return prepared, Breathing(
+    return prepared, RespiratoryPhases(
         tuple(f"{p:g} %" for p in sorted(phases)), "the one CT of the case", tuple(moving), source
     )
 

@@ -218,18 +218,6 @@ def remaining_targets(protocol: Protocol, run: PreviousRun) -> tuple[PlanTarget,
     return tuple(left)
 
 
-def _read(request: PlanCase, step: Progress) -> PreparedPatient:
-    return prepare_patient(
-        request.case,
-        aliases=request.aliases,
-        density_curve=request.density_curve,
-        series=request.series,
-        structure_set=request.structure_set,
-        patient=request.patient,
-        progress=step,
-    )
-
-
 def _stages(
     run: RunFolder, what: NewCt, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
 ) -> PlannedCase:
@@ -237,7 +225,10 @@ def _stages(
     earlier_patient, patient = run.stage(
         "reading both CTs",
         "",
-        lambda step: (_read(what.earlier, part(step, 0.0, 0.5)), _read(request, part(step, 0.5, 1.0))),
+        lambda step: (
+            prepare_patient(what.earlier, part(step, 0.0, 0.5)),
+            prepare_patient(request, part(step, 0.5, 1.0)),
+        ),
         keep=False,
     )
     _check_two(earlier_patient, patient, what)

@@ -47,20 +47,10 @@ def plan_on_one_ct(
 def _stages(
     run: RunFolder, request: PlanCase, protocol: Protocol, machine: Machine, choice_notes: tuple[Note, ...]
 ) -> PlannedCase:
-    patient, breathing = run.stage(
+    patient, phases = run.stage(
         "reading the case",
         key_of(str(request.case)),
-        lambda step: prepare_breathing_patient(
-            request.case,
-            protocol.phases,
-            wanted=request.planning_phase,
-            aliases=request.aliases,
-            density_curve=request.density_curve,
-            series=request.series,
-            structure_set=request.structure_set,
-            patient=request.patient,
-            progress=step,
-        ),
+        lambda step: prepare_breathing_patient(request, protocol.phases, wanted=request.planning_phase, progress=step),
         keep=False,
     )
     targets = run.stage("targets", "", lambda step: build_targets(patient.regions, protocol, progress=step), keep=False)
@@ -91,6 +81,6 @@ def _stages(
     )
     planned = PlannedCourse(
         request=request, protocol=protocol, machine=machine, patient=patient, targets=targets, planning=planning,
-        course=course, scheme=scheme, breathing=breathing,
+        course=course, scheme=scheme, phases=phases,
     )  # fmt: skip
     return finish_case(run, planned, key, choice_notes)

@@ -28,8 +28,8 @@ from cantlie.workflow.course_stage import CourseResult
 from cantlie.workflow.dosimetry import COURSE, Dosimetry
 from cantlie.workflow.earlier_sessions import EarlierSessions
 from cantlie.workflow.image_link import CITATIONS
-from cantlie.workflow.patient_stage import PreparedPatient
-from cantlie.workflow.phases_stage import Breathing, PlanningPhase
+from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient
+from cantlie.workflow.phases_stage import PlanningPhase, RespiratoryPhases
 from cantlie.workflow.scheme_stage import ChosenScheme
 from cantlie.workflow.what_if import Answers, WhatIf
 
@@ -37,7 +37,7 @@ MASKS = Note(MASK_CONVENTION, "structures", "info")
 
 
 @dataclass(frozen=True, slots=True)
-class PlanCase:
+class PlanCase(CaseRequest):
     """What the user asks for; None stands for the protocol's or Cantlie's default.
 
     ``second_ct`` is the CT before a boost; ``previous``, ``previous_ct`` and ``given`` name an earlier run, its CT and
@@ -45,12 +45,9 @@ class PlanCase:
     a protocol that wants a new CT looks for it in the case (``first``: this run is that of the first CT).
     """
 
-    case: Path
     protocol: str
     out: Path
     machine: str | None = None
-    density_curve: Path | None = None
-    aliases: Path | None = None
     fields: int | None = None
     delivery: str | None = None
     arcs: int | None = None
@@ -64,10 +61,6 @@ class PlanCase:
     plane: str | None = None
     start: date | None = None
     scheme: str | None = None
-    series: str | None = None
-    structure_set: str | None = None
-    patient: str | None = None
-    label: str = ""
     attributions: tuple[str, ...] = ()
     second_ct: Path | None = None
     previous: Path | None = None
@@ -100,7 +93,7 @@ class PlannedCourse:
     planning: PlanningResult
     course: CourseResult
     scheme: ChosenScheme | None = None
-    breathing: Breathing | None = None
+    phases: RespiratoryPhases | None = None
     earlier: EarlierSessions | None = None
     earlier_case: Case | None = None
     earlier_results: Mapping[str, Any] | None = None

@@ -17,10 +17,17 @@ from cantlie.dicom.companions import doses_of_case
 from cantlie.dicom.inventory import RT_DOSE, scan
 from cantlie.dicom.plan_file import PlanFile
 from cantlie.dicom.rtdose import SESSION_TYPES, DoseFile, read_dose_file
-from cantlie.evaluation.gamma import GammaResult, gamma_index
+from cantlie.evaluation.gamma import gamma_index
 from cantlie.patient.case import Case
-from cantlie.report.dose_pair_pages import DosePairView
-from cantlie.workflow.dose_comparison import GAMMA_SOURCE, TG218, GammaCriteria, compared_doses, pair_results
+from cantlie.report.recalculation_pages import AgreementView
+from cantlie.workflow.dose_comparison import (
+    GAMMA_SOURCE,
+    TG218,
+    ComparisonSettings,
+    GammaCriteria,
+    compared_doses,
+    pair_results,
+)
 from cantlie.workflow.patient_stage import PreparedPatient
 
 CITATIONS = (TG218, GAMMA_SOURCE)
@@ -34,14 +41,6 @@ class PlannedDose:
 
     name: str
     dose: Volume
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AgainstPlanned:
-    """A recalculation held against the planned dose: ``pair`` with gamma 3 %/3 mm, and gamma 2 %/2 mm."""
-
-    pair: DosePairView
-    strict: GammaResult
 
 
 def planned_dose(
@@ -135,7 +134,7 @@ def against_planned(
     patient: PreparedPatient,
     notes: list[Note],
     progress: Progress = silent,
-) -> AgainstPlanned | None:
+) -> AgreementView | None:
     """Hold a recalculated dose against the planned one; None, and a note, where nothing can be compared.
 
     The planned dose is the reference: gamma is global, of its maximum, above 10 % of it.
@@ -143,7 +142,7 @@ def against_planned(
     names = (planned.name, "recalculated")
     step = part(progress, 0.0, 0.7)
     try:
-        pair = compared_doses(planned.dose, recalculated, names, patient, asked=USUAL, progress=step)
+        pair = compared_doses(planned.dose, recalculated, names, patient, ComparisonSettings(USUAL), progress=step)
         strict = gamma_index(
             planned.dose, recalculated, dose_percent=STRICT.dose_percent, distance_mm=STRICT.distance_mm
         )
@@ -160,10 +159,10 @@ def against_planned(
             "something in the beam that the file does not name"
         )
         notes.append(Note(message, "comparison"))
-    return AgainstPlanned(pair, strict)
+    return AgreementView(pair, strict)
 
 
-def agreement_results(agreement: AgainstPlanned) -> dict[str, Any]:
+def agreement_results(agreement: AgreementView) -> dict[str, Any]:
     """Return results.json's section on the planned dose: difference, gamma by both criteria, structures."""
     found = pair_results(agreement.pair)
     found.pop("constraints", None)

@@ -21,13 +21,13 @@ from cantlie.dicom.rtdose import write_rtdose
 from cantlie.dose.device import Device, device_name
 from cantlie.evaluation.dvh import Dvh, dvh
 from cantlie.machine.machine import Machine
-from cantlie.report.recalculation_pages import write_recalculation_report
+from cantlie.report.recalculation_pages import AgreementView, write_recalculation_report
 from cantlie.workflow.machine_choice import machines_of
 from cantlie.workflow.on_device import on_requested_device
-from cantlie.workflow.patient_stage import PreparedPatient, prepare_patient
+from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient, prepare_patient
 from cantlie.workflow.plan_engine import PlanEngine, plan_engine
 from cantlie.workflow.plan_statements import case_notes, check_reaches, machine_notes, stated_dose
-from cantlie.workflow.planned_dose import CITATIONS, AgainstPlanned, against_planned, agreement_results, planned_dose
+from cantlie.workflow.planned_dose import CITATIONS, against_planned, agreement_results, planned_dose
 from cantlie.workflow.recalculation_page import GroupDose, recalculation_view
 from cantlie.workflow.results import dvh_csv
 from cantlie.workflow.run_folder import RunFolder, key_of
@@ -37,29 +37,22 @@ _FINE_MM = 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class RecalculatePlan:
-    """What the user asks for; None stands for the default.
+class RecalculatePlan(CaseRequest):
+    """A plan to recalculate, as the user asks for it; None stands for the default.
 
     ``fraction_group`` is the number of the only group to calculate; ``against`` is the RTDOSE that the result is held
     against, by default that of the plan where it lies in the case.
     """
 
-    case: Path
     plan: Path
     out: Path
     machine: str | None = None
-    density_curve: Path | None = None
-    aliases: Path | None = None
-    series: str | None = None
-    structure_set: str | None = None
-    patient: str | None = None
     grid_mm: float = _FINE_MM
     dose_to: Literal["medium", "water"] = "medium"
     treatment_date: date | None = None
     device: Device = "auto"
     fraction_group: int | None = None
     against: Path | None = None
-    label: str = ""
 
 
 @on_requested_device
@@ -89,15 +82,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     patient = run.stage(
         "reading the case",
         key_of(str(request.case)),
-        lambda step: prepare_patient(
-            request.case,
-            aliases=request.aliases,
-            density_curve=request.density_curve,
-            series=request.series,
-            structure_set=request.structure_set,
-            patient=request.patient,
-            progress=step,
-        ),
+        lambda step: prepare_patient(request, step),
         keep=False,
     )
     case = patient.case
@@ -126,7 +111,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
         run.clear(old.name)
     files = run.stage("writing", "", lambda _: _write_doses(request, patient, groups, total), keep=False)
 
-    def compare(step: Progress) -> AgainstPlanned | None:
+    def compare(step: Progress) -> AgreementView | None:
         planned = planned_dose(request.case, case, plan_files, request.against, notes)
         return None if planned is None else against_planned(planned, total, patient, notes, step)
 
@@ -220,7 +205,7 @@ def _results(
     curves: Mapping[str, Dvh],
     files: Mapping[int, str],
     machines: Mapping[str, Machine],
-    agreement: AgainstPlanned | None,
+    agreement: AgreementView | None,
     notes: Sequence[Note],
 ) -> dict[str, Any]:
     only = groups[0] if len(groups) == 1 else None

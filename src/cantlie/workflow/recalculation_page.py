@@ -19,7 +19,6 @@ from cantlie.workflow.evaluation_page import beam_row_of_file
 from cantlie.workflow.machine_choice import beam_quality
 from cantlie.workflow.patient_stage import PreparedPatient
 from cantlie.workflow.plan_engine import PlanEngine
-from cantlie.workflow.planned_dose import AgainstPlanned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +40,7 @@ def recalculation_view(
     groups: Sequence[GroupDose],
     dose: Volume,
     curves: Mapping[str, Dvh],
-    agreement: AgainstPlanned | None,
+    agreement: AgreementView | None,
     notes: Sequence[Note],
     record: Mapping[str, Any],
     *,
@@ -71,7 +70,7 @@ def recalculation_view(
         groups=[_group(group) for group in groups],
         dose=dose,
         dvhs=curves,
-        agreement=None if agreement is None else AgreementView(agreement.pair, agreement.strict),
+        agreement=agreement,
         notes=notes,
         provenance=[
             ("Cantlie", provenance["cantlie"]),
