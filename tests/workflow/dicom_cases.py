@@ -121,6 +121,15 @@ def write_case(
     return Case(ct, StructureSet(tuple(structures)), PatientIdentity("P1"))
 
 
+def box(grid: Grid, *sides_mm: tuple[float, float]) -> NDArray[np.float32]:
+    """Return the voxels of a grid whose centres lie within sides along x, y and z."""
+    points = grid.points_mm()
+    inside = np.ones(grid.shape, dtype=bool)
+    for axis, (low, high) in enumerate(sides_mm):
+        inside &= (points[..., axis] > low) & (points[..., axis] < high)
+    return inside.astype(np.float32)
+
+
 def deformed(
     hu: NDArray[np.float32], masks: Mapping[str, NDArray[np.float32]], back: DisplacementField
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:

@@ -4,22 +4,19 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
+from pydicom import dcmread
+from tests.workflow.dicom_cases import box, write_case
 
 from cantlie.cli.main import run
 from cantlie.core import Grid, Volume
 from cantlie.dicom.plan_file import read_plan_groups
 from cantlie.dicom.rtdose import read_rtdose
 from cantlie.dicom.rtplan import write_rtplan
-from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.evaluation.scenarios import moved
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
-from cantlie.patient.case import Case, Ct, PatientIdentity
-from cantlie.patient.contours import contours_of_fractions
-from cantlie.patient.structures import Structure, StructureSet
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
 from cantlie.workflow.patient_stage import CaseRequest, prepare_patient
@@ -30,37 +27,22 @@ MACHINE = "reference-6mv-point"
 SHIFT = (10.0, 0.0, 0.0)
 
 
-def box(x, y, z) -> np.ndarray:
-    points = GRID.points_mm()
-    inside = np.ones(GRID.shape, dtype=bool)
-    for axis, (low, high) in enumerate((x, y, z)):
-        inside &= (points[..., axis] > low) & (points[..., axis] < high)
-    return inside.astype(np.float32)
-
-
 MASKS = {
-    "BODY": box((-100, 100), (-75, 75), (-60, 60)),
-    "Liver": box((-60, 40), (-50, 40), (-45, 45)),
-    "GTV_1": box((-10, 10), (-10, 10), (-10, 10)),
-    "PTV": box((-20, 20), (-20, 20), (-20, 20)),
-    "SpinalCord": box((-5, 5), (50, 60), (-60, 60)),
+    "BODY": box(GRID, (-100, 100), (-75, 75), (-60, 60)),
+    "Liver": box(GRID, (-60, 40), (-50, 40), (-45, 45)),
+    "GTV_1": box(GRID, (-10, 10), (-10, 10), (-10, 10)),
+    "PTV": box(GRID, (-20, 20), (-20, 20), (-20, 20)),
+    "SpinalCord": box(GRID, (-5, 5), (50, 60), (-60, 60)),
 }
 
 
 @pytest.fixture
-def case(tmp_path, make_images) -> Path:
+def case(tmp_path) -> Path:
     """Write a water box with one field from the left to a target in its middle; return the folder."""
     hu = np.where(MASKS["BODY"] > 0, 0.0, -1000.0).astype(np.float32)
     folder = tmp_path / "case"
-    slices = make_images(folder, GRID, hu, "HFS")
-    made = Case(
-        Ct(Volume(GRID, hu), "HFS", "2.25.1", "2.25.2", "2.25.3", slices), StructureSet(), PatientIdentity("P1")
-    )
-    structures = [
-        Structure(name, contours_of_fractions(mask, GRID), n + 1, slice_spacing_mm=5.0)
-        for n, (name, mask) in enumerate(MASKS.items())
-    ]
-    reference = write_rtstruct(made, structures, folder / "RS.dcm")
+    made = write_case(folder, hu, MASKS, 1, frame="2.25.3", grid=GRID, file="RS.dcm")
+    reference = dcmread(folder / "RS.dcm").SOPInstanceUID
     geometry = BeamGeometry((0.0, 0.0, 0.0), 90.0)
     opening = Aperture((-30.0, 30.0), (-30.0, 30.0))
     points = (ControlPoint(geometry, opening, 0.0), ControlPoint(geometry, opening, 250.0))
@@ -87,7 +69,7 @@ def test_the_moved_dose_with_what_the_engine_adds_is_that_of_a_full_recalculatio
     dose = dose_of(case, case / "RP.dcm", tmp_path / "planned")
     changes = changes_of(case, dose)
     assert set(changes.setup) == {(10.0, 0.0, 0.0), (-10.0, 0.0, 0.0)} and "isocentre moved" in changes.method
-    data = pydicom.dcmread(case / "RP.dcm")
+    data = dcmread(case / "RP.dcm")
     data.BeamSequence[0].ControlPointSequence[0].IsocenterPosition = [-10.0, 0.0, 0.0]  # the patient lies 10 mm left
     data.save_as(tmp_path / "RP.dcm")
     truth = dose_of(case, tmp_path / "RP.dcm", tmp_path / "displaced")

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from pydicom import dcmread
+from tests.workflow.dicom_cases import box, write_case
 
 from cantlie.cli.main import run
 from cantlie.core.errors import InputError
@@ -15,14 +16,10 @@ from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import read_plan_groups
 from cantlie.dicom.rtdose import DoseFile, read_dose_file, write_rtdose
 from cantlie.dicom.rtplan import write_rtplan
-from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.machine.aperture import Aperture
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
-from cantlie.patient.case import Case, Ct, PatientIdentity
-from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.regions import Regions
-from cantlie.patient.structures import Structure, StructureSet
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 from cantlie.protocol.loading import load_protocol
 from cantlie.radiobiology.linear_quadratic import eqd2_gy
@@ -32,38 +29,23 @@ GRID = Grid((16, 24, 30), (5.0, 5.0, 5.0), (-72.5, -57.5, 0.0))
 ALTERNATING = load_protocol("zhang2021-alternating")
 
 
-def box(x, y, z) -> np.ndarray:
-    points = GRID.points_mm()
-    inside = np.ones(GRID.shape, dtype=bool)
-    for axis, (low, high) in enumerate((x, y, z)):
-        inside &= (points[..., axis] > low) & (points[..., axis] < high)
-    return inside.astype(np.float32)
-
-
 MASKS = {
-    "BODY": box((-70, 70), (-55, 55), (-1, 80)),
-    "Liver": box((-50, 30), (-30, 30), (10, 65)),
-    "GTV_1": box((-30, -10), (-10, 10), (30, 50)),
-    "PTV1": box((-50, -10), (-30, 30), (10, 65)),
-    "PTV2": box((-10, 30), (-30, 30), (10, 65)),
-    "SpinalCord": box((-5, 5), (40, 50), (-1, 80)),
+    "BODY": box(GRID, (-70, 70), (-55, 55), (-1, 80)),
+    "Liver": box(GRID, (-50, 30), (-30, 30), (10, 65)),
+    "GTV_1": box(GRID, (-30, -10), (-10, 10), (30, 50)),
+    "PTV1": box(GRID, (-50, -10), (-30, 30), (10, 65)),
+    "PTV2": box(GRID, (-10, 30), (-30, 30), (10, 65)),
+    "SpinalCord": box(GRID, (-5, 5), (40, 50), (-1, 80)),
 }
 
 
 @pytest.fixture
-def case(tmp_path, make_images):
+def case(tmp_path):
     """Write CT, structures, two plans and their doses; return the folder and the case."""
     hu = np.where(MASKS["BODY"] > 0, 40, -1000).astype(np.float32)
     folder = tmp_path / "case"
-    slices = make_images(folder, GRID, hu, "HFS")
-    made = Case(
-        Ct(Volume(GRID, hu), "HFS", "2.25.1", "2.25.2", "2.25.3", slices), StructureSet(), PatientIdentity("P1")
-    )
-    structures = [
-        Structure(name, contours_of_fractions(mask, GRID), n + 1, slice_spacing_mm=5.0)
-        for n, (name, mask) in enumerate(MASKS.items())
-    ]
-    reference = write_rtstruct(made, structures, folder / "RS.dcm")
+    made = write_case(folder, hu, MASKS, 1, frame="2.25.3", grid=GRID, file="RS.dcm")
+    reference = dcmread(folder / "RS.dcm").SOPInstanceUID
     machine = load_machine("generic-6mv-mlci")
     pairs = len(machine.mlc.leaf_boundaries_mm) - 1
     opening = Aperture((-50.0, 50.0), (-50.0, 50.0), np.full(pairs, -40.0), np.full(pairs, 40.0))
