@@ -150,27 +150,23 @@ def _grown_in_layers(
 
 
 @njit(cache=True)
-def _covered(
-    f: NDArray[np.float32],
+def _nearest_points(
     index: NDArray[np.int32],
-    plane: NDArray[np.float64],
     points: NDArray[np.float32],
     spacing: NDArray[np.float64],
     split: NDArray[np.int64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """Share of each voxel within the ellipsoids around the points, or in the region itself.
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the squared distance of each cell to its nearest point in units of the half axes, and which it is.
 
-    Every voxel is split into cells. The nearest point of each cell (in units of the half axes) gives the distance of
-    its centre from the grown surface and that surface's direction, and so the share of the cell that it cuts off.
+    Cells beyond all ellipsoids have -1; those of full voxels are not looked at.
     """
-    nk, nj, ni = f.shape
+    nk, nj, ni = index.shape
     sx, sy, sz = split
     hx, hy, hz = spacing[0] / sx, spacing[1] / sy, spacing[2] / sz
     nearest = np.full((nk * sz, nj * sy, ni * sx), np.float32(4.0))
     who = np.full((nk * sz, nj * sy, ni * sx), -1, np.int32)
-    floor = 1e-9
     flat_x, flat_y, flat_z = lower[0] + upper[0] == 0, lower[1] + upper[1] == 0, lower[2] + upper[2] == 0
     for n in range(points.shape[0]):
         # position in cells; the centre of cell 0 is at -spacing/2 + h/2
@@ -224,6 +220,84 @@ def _covered(
                     if e < nearest[z, y, x] and index[k, j, x // sx] != -2:
                         nearest[z, y, x] = e
                         who[z, y, x] = n
+    return nearest, who
+
+
+@njit(cache=True)
+def _share_within_plane(
+    a: int, b: int, c: int, split: NDArray[np.int64], spacing: NDArray[np.float64], plane: NDArray[np.float64]
+) -> float:
+    """Return the share of cell (c, b, a) of a voxel on the inner side of the region's surface in it."""
+    sx, sy, sz = split
+    hx, hy, hz = spacing[0] / sx, spacing[1] / sy, spacing[2] / sz
+    qx, qy, qz = (
+        ((a + 0.5) / sx - 0.5) * spacing[0],
+        ((b + 0.5) / sy - 0.5) * spacing[1],
+        ((c + 0.5) / sz - 0.5) * spacing[2],
+    )
+    nx, ny, nz = plane[0], plane[1], plane[2]
+    width = abs(nx) * hx + abs(ny) * hy + abs(nz) * hz
+    if width <= 0:
+        return 0.0
+    share = 0.5 - (qx * nx + qy * ny + qz * nz - plane[3]) / width
+    return 1.0 if share >= 0.5 else share  # its centre is inside, so the margin covers all of it
+
+
+@njit(cache=True)
+def _share_within_margin(
+    away: tuple[float, float, float],
+    squared: float,
+    cell: tuple[float, float, float],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> float:
+    """Return the share of a cell within the ellipsoid around its nearest point.
+
+    Parameters
+    ----------
+    away
+        From the point to the centre of the cell, mm; ``squared`` is that distance squared in units of the half axes.
+    cell
+        Its sides, mm.
+    """
+    floor = 1e-9
+    dx, dy, dz = away
+    mx = upper[0] if dx >= 0 else lower[0]
+    my = upper[1] if dy >= 0 else lower[1]
+    mz = upper[2] if dz >= 0 else lower[2]
+    gx = dx / (mx * mx) if mx > 0 and lower[0] + upper[0] != 0 else 0.0
+    gy = dy / (my * my) if my > 0 and lower[1] + upper[1] != 0 else 0.0
+    gz = dz / (mz * mz) if mz > 0 and lower[2] + upper[2] != 0 else 0.0
+    size = np.sqrt(gx * gx + gy * gy + gz * gz)
+    distance = np.sqrt(squared)
+    if size < floor or distance < floor:
+        return 1.0
+    # gradient of the scaled distance is (g / distance); width of the cell along it
+    beyond = (distance - 1.0) * distance / size
+    width = (abs(gx) * cell[0] + abs(gy) * cell[1] + abs(gz) * cell[2]) / size
+    return 0.5 - beyond / width
+
+
+@njit(cache=True)
+def _covered(
+    f: NDArray[np.float32],
+    index: NDArray[np.int32],
+    plane: NDArray[np.float64],
+    points: NDArray[np.float32],
+    spacing: NDArray[np.float64],
+    split: NDArray[np.int64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Share of each voxel within the ellipsoids around the points, or in the region itself.
+
+    Every voxel is split into cells. The nearest point of each cell (in units of the half axes) gives the distance of
+    its centre from the grown surface and that surface's direction, and so the share of the cell that it cuts off.
+    """
+    nk, nj, ni = f.shape
+    sx, sy, sz = split
+    hx, hy, hz = spacing[0] / sx, spacing[1] / sy, spacing[2] / sz
+    nearest, who = _nearest_points(index, points, spacing, split, lower, upper)
     result = f.copy()
     cell_share = 1.0 / (sx * sy * sz)
     for k in range(nk):
@@ -238,39 +312,16 @@ def _covered(
                     for b in range(sy):
                         for a in range(sx):
                             z, y, x = k * sz + c, j * sy + b, i * sx + a
-                            share = 0.0
-                            if row >= 0:
-                                qx, qy, qz = (
-                                    ((a + 0.5) / sx - 0.5) * spacing[0],
-                                    ((b + 0.5) / sy - 0.5) * spacing[1],
-                                    ((c + 0.5) / sz - 0.5) * spacing[2],
-                                )
-                                nx, ny, nz = plane[row, 0], plane[row, 1], plane[row, 2]
-                                width = abs(nx) * hx + abs(ny) * hy + abs(nz) * hz
-                                if width > 0:
-                                    share = 0.5 - (qx * nx + qy * ny + qz * nz - plane[row, 3]) / width
-                                    if share >= 0.5:  # its centre is inside, so the margin covers all of it
-                                        share = 1.0
+                            share = _share_within_plane(a, b, c, split, spacing, plane[row]) if row >= 0 else 0.0
                             n = who[z, y, x]
                             if n >= 0 and share < 1.0:
-                                dx = x * hx + 0.5 * hx - 0.5 * spacing[0] - points[n, 0]
-                                dy = y * hy + 0.5 * hy - 0.5 * spacing[1] - points[n, 1]
-                                dz = z * hz + 0.5 * hz - 0.5 * spacing[2] - points[n, 2]
-                                mx = upper[0] if dx >= 0 else lower[0]
-                                my = upper[1] if dy >= 0 else lower[1]
-                                mz = upper[2] if dz >= 0 else lower[2]
-                                gx = dx / (mx * mx) if mx > 0 and not flat_x else 0.0
-                                gy = dy / (my * my) if my > 0 and not flat_y else 0.0
-                                gz = dz / (mz * mz) if mz > 0 and not flat_z else 0.0
-                                size = np.sqrt(gx * gx + gy * gy + gz * gz)
-                                distance = np.sqrt(nearest[z, y, x])
-                                if size < floor or distance < floor:
-                                    share = 1.0
-                                else:
-                                    # gradient of the scaled distance is (g / distance); width of the cell along it
-                                    beyond = (distance - 1.0) * distance / size
-                                    width = (abs(gx) * hx + abs(gy) * hy + abs(gz) * hz) / size
-                                    share = max(share, 0.5 - beyond / width)
+                                away = (
+                                    x * hx + 0.5 * hx - 0.5 * spacing[0] - points[n, 0],
+                                    y * hy + 0.5 * hy - 0.5 * spacing[1] - points[n, 1],
+                                    z * hz + 0.5 * hz - 0.5 * spacing[2] - points[n, 2],
+                                )
+                                own = _share_within_margin(away, nearest[z, y, x], (hx, hy, hz), lower, upper)
+                                share = max(share, own)
                             total += min(max(share, 0.0), 1.0)
                 result[k, j, i] = max(f[k, j, i], np.float32(total * cell_share))
     return result
