@@ -159,6 +159,12 @@ def test_the_view_is_centred_on_the_targets(report: CaseReport) -> None:
     assert (lower < view.point_mm).all() and (upper > view.point_mm).all()
 
 
+def test_a_protocol_without_limits_is_not_said_to_meet_them(report: CaseReport) -> None:
+    assert "Organ limits met" in str(document_of_case(report).lead)
+    lead = str(document_of_case(replace(report, constraints=())).lead)
+    assert "Organ limits met" not in lead and "the protocol sets none" in lead
+
+
 def test_the_slices_meet_in_the_largest_of_lesions_far_apart() -> None:
     grid = Grid((20, 30, 60), (4.0, 4.0, 4.0), (-118.0, -58.0, 0.0))
     x = grid.points_mm()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cantlie.plan.request import Conflict, Trade
-from cantlie.report.conflict_table import conflict_rows
+from cantlie.report.conflict_table import cause_of, conflict_rows
 from cantlie.report.document import Cell
 
 
@@ -24,3 +24,14 @@ def test_what_only_the_segments_miss_is_no_contradiction() -> None:
     cells = conflict_rows([conflict], {}).rows[0]
     assert "more segments" in str(cells[-1])
     assert isinstance(cells[0], Cell) and "deliverable plan does not" in cells[0].note
+
+
+def test_the_cause_is_named_in_a_line() -> None:
+    small = Trade("PTV", "Dmax[%]", "<=", 110.0, "%", "course", 111.0, 91.0, 1.0)
+    large = Trade("Stomach", "Dmax", "<", 30.0, "Gy", "course", 45.6, 99.5, 9.5)
+    conflict = Conflict("PTV", "V95%[%]", ">=", 99.0, "%", "PTV", 10, "contradiction", 90.0, 89.5, (small, large))
+    (line,) = cause_of([conflict, conflict])
+    assert line.startswith("against it stands Stomach Dmax < 30") and "and PTV Dmax[%]" in line
+    delivery = Conflict("Heart", "Dmax", "<", 30.0, "Gy", "course", 1, "delivery", 29.0, 30.4)
+    assert ["deliverable plan does not" in line for line in cause_of([delivery])] == [True]
+    assert cause_of([]) == []

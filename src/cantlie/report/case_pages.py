@@ -15,7 +15,7 @@ from cantlie.report.beam_figures import fluence_figure
 from cantlie.report.calendar_figure import calendar_figure
 from cantlie.report.case_report import CaseReport, PlanView, StructureView
 from cantlie.report.closing_sections import provenance_section, remarks_section
-from cantlie.report.conflict_table import conflict_rows
+from cantlie.report.conflict_table import cause_of, conflict_rows
 from cantlie.report.document import (
     Block,
     Callout,
@@ -127,6 +127,8 @@ def _summary(report: CaseReport) -> list[Block]:
         note=f"{open_} cannot be evaluated" if open_ else "all evaluated",
         tone="fail" if "fail" in judged else ("warning" if open_ else "pass"),
     )
+    if not judged:
+        rules = Tile("Organ limits", "none", note="the protocol sets none", tone="muted")
     tiles = [rules]
     for coverage in report.coverage[:3]:
         tone: Tone = "pass" if coverage.verdict == "pass" else "fail" if coverage.verdict == "fail" else "muted"
@@ -168,6 +170,7 @@ def _summary(report: CaseReport) -> list[Block]:
             f"the {c.isodose_percent:g} % isodose, {c.required_percent:g} % asked"
             for c in missed
         ]
+        items += cause_of(report.conflicts)
         blocks.append(Callout("", "Not every rule of the protocol is met", "fail", items))
     warnings = [note for note in report.notes if note.level == "warning"]
     if warnings:

@@ -8,6 +8,7 @@ from cantlie.evaluation.verdict import SIGNS
 from cantlie.plan.request import Conflict, Trade
 from cantlie.report.document import Cell, Column, Row, Table
 
+CAPTION = "Rules that cannot hold together"
 _KINDS = {
     "contradiction": "not even the best fluence holds it",
     "delivery": "the fluence holds it, the deliverable plan does not",
@@ -16,6 +17,22 @@ _NO_TRADE = {
     "contradiction": "no single rule; several together, or the beams",
     "delivery": "no rule stands against it: more segments, more fields, arcs or thinner leaves may help",
 }
+
+
+def cause_of(conflicts: Sequence[Conflict]) -> list[str]:
+    """Return in a line each what stands against the broken rules, and that only the delivery falls short of some."""
+    lines = []
+    against = [
+        f"{one.structure} {one.metric} {SIGNS[one.op]} {one.limit:g}\u00a0{one.unit}"
+        for conflict in conflicts
+        for one in sorted(conflict.opposed_by, key=lambda trade: -trade.gain)
+    ]
+    if against:
+        others = " and ".join(list(dict.fromkeys(against))[:2])
+        lines.append(f"against it stands {others}: see “{CAPTION}”")
+    if any(one.kind == "delivery" for one in conflicts):
+        lines.append(f"what the fluence holds and the deliverable plan does not: see “{CAPTION}”")
+    return lines
 
 
 def conflict_rows(conflicts: Sequence[Conflict], colours: Mapping[str, str]) -> Table:
@@ -49,7 +66,7 @@ def conflict_rows(conflicts: Sequence[Conflict], colours: Mapping[str, str]) -> 
             Column("What relaxing another rule would buy", width=2.6),
         ],
         rows,
-        caption="Rules that cannot hold together",
+        caption=CAPTION,
         note="At best: what the optimised fluence reaches while rules of higher priority hold; limits of organs come "
         "before coverage unless the protocol says otherwise. What relaxing buys was found by solving again.",
         compact=True,
