@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,12 +146,14 @@ def _of_directions(
 
 
 def _angles(text: str, option: str) -> tuple[float, ...]:
+    remedy = "give degrees from -180 to 360 with commas between, as 0,120,240"
     try:
-        return tuple(float(part) % 360.0 for part in text.split(","))
+        angles = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(
-            f"{text!r} are no angles", where=option, remedy="give degrees with commas between, as 0,120,240"
-        ) from None
+        raise InputError(f"{text!r} are no angles", where=option, remedy=remedy) from None
+    if not all(-180.0 <= angle <= 360.0 for angle in angles):
+        raise InputError(f"{text!r} holds an angle that does not exist", where=option, remedy=remedy)
+    return tuple(angle % 360.0 for angle in angles)
 
 
 def _of_lesions(protocol: Protocol, lesions: Sequence[str]) -> Protocol:
@@ -187,4 +190,6 @@ def _plane(text: str) -> tuple[tuple[float, float, float], tuple[float, float, f
             where="--plane",
             remedy="give six numbers X,Y,Z,NX,NY,NZ: a point in LPS mm and the normal",
         ) from None
+    if not all(math.isfinite(value) for value in (x, y, z, nx, ny, nz)):
+        raise InputError(f"{text!r} is not a plane", where="--plane", remedy="give six finite numbers")
     return (x, y, z), (nx, ny, nz)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cantlie.cohort.shift_log import read_shift_log
+from cantlie.cohort.shift_log import ShiftLog, read_shift_log
 from cantlie.core.errors import InputError
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
@@ -52,6 +52,30 @@ class DisplacedCourse:
     notes: tuple[Note, ...]
 
 
+def shift_log_for(
+    log: Path | None, simulated_mm: tuple[float, float] | None, *, patient: str | None = None
+) -> ShiftLog | None:
+    """Return the shift log that the user gives, readable and of one patient; None without one.
+
+    Called before anything is planned too: what is wrong with a log is said at once, not after minutes.
+
+    Raises
+    ------
+    InputError
+        If simulated shifts are given as well, or the log has several patients and none is chosen.
+    """
+    if log is None:
+        return None
+    if simulated_mm is not None:
+        raise InputError("a shift log and simulated shifts are both given", where="--shifts", remedy="give one of them")
+    read = read_shift_log(log)
+    if patient is None and len(read.patients) > 1:
+        raise InputError(
+            f"the log has {len(read.patients)} patients", where=log.name, remedy="leave this patient's rows only"
+        )
+    return read
+
+
 def shifts_for(
     course: CourseDose,
     log: Path | None,
@@ -67,16 +91,9 @@ def shifts_for(
     InputError
         If both are given, or the log has several patients and none is chosen.
     """
-    if log is not None and simulated_mm is not None:
-        raise InputError("a shift log and simulated shifts are both given", where="--shifts", remedy="give one of them")
-    if log is not None:
-        read = read_shift_log(log)
-        chosen = patient if patient is not None else read.patients[0]
-        if patient is None and len(read.patients) > 1:
-            raise InputError(
-                f"the log has {len(read.patients)} patients", where=log.name, remedy="leave this patient's rows only"
-            )
-        found = logged_shifts(read.of_patient(chosen), course.calendar)
+    read = shift_log_for(log, simulated_mm, patient=patient)
+    if read is not None:
+        found = logged_shifts(read.of_patient(read.patients[0] if patient is None else patient), course.calendar)
         return SessionShifts(found.shifts_mm, found.source, (*read.notes, *found.notes))
     if simulated_mm is not None:
         systematic, random = simulated_mm
