@@ -35,13 +35,23 @@ def test_the_level_of_2_mm_counts_along_any_axis(calendar):
         + "6,none,,,,,,,,,\n"
     )
     rows = judge_guidance(log, "", YIN.guidance, calendar)
-    assert [row.verdict for row in rows[:7]] == ["pass", "fail", "pass", "fail", "fail", "fail", "fail"]
+    assert [row.verdict for row in rows[:6]] == ["pass", "fail", "pass", "fail", "fail", "fail"]
+    assert {(row.verdict, row.reasons) for row in rows[6:]} == {("not evaluable", ("after the last row of the log",))}
     assert rows[1].over_axes == ("anterior-posterior",)
     assert rows[1].action == "correct"
     assert rows[0].action == "treat"
     assert "matched bone, not bone > soft tissue" in rows[4].reasons
     assert rows[5].reasons == ("an image is due and none is in the log",)
     assert len(rows) == 30
+
+
+def test_a_session_left_out_is_missing_but_not_one_that_is_still_to_come(calendar):
+    log = parse_shift_log("session,x_mm,y_mm,z_mm\n1,0,0,0\n3,0,0,0\n")
+    verdicts = [
+        row.verdict
+        for row in judge_guidance(log, "", Guidance(frequency="every_session", action_level_mm=2.0), calendar)
+    ]
+    assert verdicts == ["pass", "fail", "pass", *["not evaluable"] * 27]
 
 
 def test_first_three_then_the_first_of_every_week(calendar):

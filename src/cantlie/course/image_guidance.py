@@ -20,6 +20,7 @@ Verdict = Literal["pass", "fail", "not evaluable"]
 
 AXES = ("left-right", "anterior-posterior", "craniocaudal")
 COVERED_SHARE = 0.90
+AFTER_THE_LOG = "after the last row of the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,17 @@ def judge_guidance(log: ShiftLog, patient: str, rule: Guidance, calendar: Calend
 
     Where an image is due none may be missing; a displacement that reaches the action level along any axis must be
     corrected; matching must end with what the protocol matches last; approval must be there where the protocol wants
-    it. Sessions before the day on which guidance became available need no image.
+    it. Sessions before the day on which guidance became available need no image. Sessions after the last row of the
+    log are not judged: the course may be under way.
     """
     entries = log.of_patient(patient)
     if calendar is None:
         return tuple(_judged(patient, None, entry, None, rule) for entry in entries)
     matched = match_sessions(entries, calendar)
     due = due_sessions(calendar, rule)
+    last = max(matched, default=0)
     rows = [
-        _judged(patient, session, matched.get(session.number), due.get(session.number), rule)
+        _judged(patient, session, matched.get(session.number), due.get(session.number), rule, session.number > last)
         for session in calendar.given
     ]
     used = {entry.row for entry in matched.values()}
@@ -136,14 +139,21 @@ def _apart_s(entry: ShiftEntry, session: Session) -> float:
 
 
 def _judged(
-    patient: str, session: Session | None, entry: ShiftEntry | None, due: bool | None, rule: Guidance
+    patient: str,
+    session: Session | None,
+    entry: ShiftEntry | None,
+    due: bool | None,
+    rule: Guidance,
+    after_the_log: bool = False,
 ) -> GuidanceRow:
     reasons: list[str] = []
     verdict: Verdict = "pass"
     over: tuple[str, ...] = ()
     action = ""
     if entry is None or entry.shift_mm is None:
-        if due:
+        if after_the_log and due is not False:
+            verdict, reasons = "not evaluable", [AFTER_THE_LOG]
+        elif due:
             verdict, reasons = "fail", ["an image is due and none is in the log"]
         elif due is None:
             verdict = "not evaluable"

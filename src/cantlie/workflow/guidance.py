@@ -16,6 +16,7 @@ from cantlie.core.progress import Progress, silent
 from cantlie.core.provenance import RESEARCH_USE_ONLY
 from cantlie.course.calendar import Calendar, plan_calendar
 from cantlie.course.image_guidance import (
+    AFTER_THE_LOG,
     AxisStatistics,
     GuidanceRow,
     PopulationErrors,
@@ -107,7 +108,15 @@ def _judge(request: JudgeGuidance, protocol: Protocol, log: ShiftLog) -> JudgedG
     notes = list(log.notes)
     for patient in log.patients:
         calendar = _calendar(protocol, request.start or first_day(log, patient))
-        rows += judge_guidance(log, patient, rule, calendar)
+        own = judge_guidance(log, patient, rule, calendar)
+        rows += own
+        later = sum(AFTER_THE_LOG in row.reasons for row in own)
+        if later:
+            message = (
+                f"the log ends {later} sessions before the course, and these are not judged; add them to the log "
+                "(modality none where no image was taken) to have them judged"
+            )
+            notes.append(Note(message, f"shift log, {patient}" if patient else "shift log"))
     if rule.action_level_mm is None:
         notes.append(Note("the protocol has no action level; give one by --action-level", "guidance"))
     errors, more = population_errors(log)
