@@ -8,6 +8,7 @@ import pytest
 
 from cantlie.cli.main import run
 from cantlie.cohort.fhir import fhir_bundle
+from cantlie.cohort.fhir_reading import read_fhir_bundle
 from cantlie.cohort.importing import read_cohort
 from cantlie.core.files import write_text
 
@@ -177,3 +178,21 @@ def test_a_bundle_of_another_system_loses_names_and_says_so(tmp_path, capsys):
     write_text(tmp_path / "no.json", "[1, 2")
     assert run(["study", "fhir", str(tmp_path / "no.json"), "--out", str(tmp_path / "x")]) == 2
     assert "not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("partial", ["2019", "2019-05"])
+def test_a_date_without_a_day_is_left_out_and_said(tmp_path, partial):
+    patient = {"resourceType": "Patient", "id": "a", "deceasedDateTime": partial}
+    course = {
+        "resourceType": "Procedure",
+        "subject": {"reference": "Patient/a"},
+        "code": {"coding": [{"code": "1217123003"}]},
+        "performedPeriod": {"start": partial, "end": "2019-06-07T10:00:00Z"},
+    }
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": patient}, {"resource": course}]}
+    (tmp_path / "b.json").write_text(json.dumps(bundle), encoding="utf-8")
+    cohort = read_fhir_bundle(tmp_path / "b.json")
+    (row,) = cohort.table("courses").to_dict("records")
+    assert str(row["start"]) == "NaT" and str(row["end"].date()) == "2019-06-07"
+    assert cohort.table("events").empty
+    assert any("without a day" in note.message for note in cohort.notes)

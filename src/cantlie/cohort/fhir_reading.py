@@ -80,8 +80,9 @@ class _Reader:
                 "patient_id": patient_id,
                 "sex": sex if sex in ("female", "male") else None,
             }
-            if _text(one, "deceasedDateTime"):
-                events.append({"patient_id": patient_id, "date": one["deceasedDateTime"][:10], "kind": "death"})
+            died = self._date(one, "deceasedDateTime")
+            if died:
+                events.append({"patient_id": patient_id, "date": died, "kind": "death"})
         for one in self._of("BodyStructure"):
             self.sites[_text(one, "id")] = _text(_dict(one.get("location")), "text")
         for one in self._of("Condition"):
@@ -105,6 +106,14 @@ class _Reader:
         if note not in self.notes:
             self.notes.append(note)
 
+    def _date(self, one: Mapping[str, Any], key: str) -> str | None:
+        """Return a date; None without one, and for a year or month alone, which is no day."""
+        found = _text(one, key)[:10]
+        if found and len(found) < 10:
+            self._note("dates without a day (a year or a month alone) were left out")
+            return None
+        return found or None
+
     def _patient(self, one: Mapping[str, Any]) -> dict[str, Any]:
         reference = _text(_dict(one.get("subject")), "reference")
         found = self.patients.get(reference.rsplit("/", 1)[-1].rsplit(":", 1)[-1])
@@ -119,11 +128,11 @@ class _Reader:
     def _condition(self, one: Mapping[str, Any]) -> None:
         kind, patient = _identifier(one, CONDITION), self._patient(one)
         if kind == "primary":
-            patient["primary_diagnosed"] = _text(one, "recordedDate")[:10] or None
+            patient["primary_diagnosed"] = self._date(one, "recordedDate")
             patient["primary_site"] = _text(_first(one.get("bodySite")), "text") or None
             patient["histology"] = _text(_first(one.get("note")), "text") or None
         elif kind == "metastases":
-            patient["metastasis_diagnosed"] = _text(one, "recordedDate")[:10] or None
+            patient["metastasis_diagnosed"] = self._date(one, "recordedDate")
         else:
             self._note("conditions of other systems were left out")
 
@@ -135,7 +144,7 @@ class _Reader:
         stage = next((name for name, (code, _) in STAGES.items() if code in codes), "")
         row = {
             "patient_id": self._patient(one)["patient_id"],
-            "date": _text(one, "effectiveDateTime")[:10],
+            "date": self._date(one, "effectiveDateTime"),
             "lesion_id": _text(_dict(one.get("bodySite")), "text") or None,
         }
         kind = _identifier(one, EVENT)
@@ -174,8 +183,8 @@ class _Reader:
         row: dict[str, Any] = {
             "patient_id": patient["patient_id"],
             "course_id": _identifier(one, COURSE) or f"C{number}",
-            "start": _text(period, "start")[:10] or None,
-            "end": _text(period, "end")[:10] or None,
+            "start": self._date(period, "start"),
+            "end": self._date(period, "end"),
         }
         for part in _extensions(one, "radiotherapy-modality-and-technique"):
             concept = _dict(part.get("valueCodeableConcept"))
