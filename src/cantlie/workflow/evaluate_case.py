@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -12,8 +13,9 @@ from cantlie.core.files import write_json, write_text
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress, silent
 from cantlie.course.calendar import next_monday, plan_calendar
+from cantlie.course.delivered import DeliveredCourse
 from cantlie.dicom.companions import doses_of_case, plans_of_case
-from cantlie.dicom.plan_file import read_stated_plans
+from cantlie.dicom.plan_file import PlanFile, read_stated_plans
 from cantlie.dicom.rtdose import DoseFile, read_dose_file
 from cantlie.dose.device import Device, device_name
 from cantlie.machine.machine import load_machine
@@ -21,23 +23,30 @@ from cantlie.patient.names import standard_name
 from cantlie.patient.regions import Regions
 from cantlie.protocol.loading import load_protocol
 from cantlie.protocol.schema import Protocol
+from cantlie.radiobiology.model import Estimate
 from cantlie.report.case_pages import write_case_report
+from cantlie.report.case_report import StructureView
+from cantlie.report.document import Section
 from cantlie.target.build import build_targets
 from cantlie.target.recipes import matching
 from cantlie.workflow.choices import with_choices
-from cantlie.workflow.delivery_record import delivered_course_of_case, delivery_results, delivery_sections
+from cantlie.workflow.delivery_record import (
+    delivered_course_of_case,
+    delivery_results,
+    delivery_sections,
+)
 from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
 from cantlie.workflow.on_device import on_requested_device
-from cantlie.workflow.other_cts import doses_of_other_cts
+from cantlie.workflow.other_cts import OtherCts, doses_of_other_cts
 from cantlie.workflow.patient_stage import CaseRequest, PreparedPatient, prepare_patient
 from cantlie.workflow.plan_doses import SummedPlans, summed_plans
 from cantlie.workflow.results import dvh_csv, results_of, risks_of
 from cantlie.workflow.robustness_stage import RobustnessRequest
 from cantlie.workflow.run_folder import RunFolder, key_of
-from cantlie.workflow.summed_biology import biology_of_sum, eqd2_metrics
-from cantlie.workflow.what_if import Subject, WhatIf, answers_to, course_of_doses
+from cantlie.workflow.summed_biology import SummedBiology, biology_of_sum, eqd2_metrics
+from cantlie.workflow.what_if import Answers, Subject, WhatIf, answers_to, course_of_doses
 
 STAGES = {
     "reading the case": 4.0,
@@ -73,6 +82,79 @@ class EvaluateCase(CaseRequest):
     machine: str | None = None
     recalculate: bool = True
     device: Device = "auto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Targets:
+    """Regions with the protocol's targets, and the lesions among them."""
+
+    regions: Regions
+    lesions: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evaluation:
+    """All that was read and found; ``plans`` and ``files`` are those of the case and of other CTs."""
+
+    patient: PreparedPatient
+    protocol: Protocol
+    files: tuple[DoseFile, ...]
+    plans: tuple[PlanFile, ...]
+    others: OtherCts
+    targets: _Targets
+    summed: SummedPlans
+    dosimetry: Dosimetry
+    biology: SummedBiology | None
+    recorded: DeliveredCourse | None
+    answers: Answers
+    scheme_notes: tuple[Note, ...]
+
+    @property
+    def risks(self) -> tuple[Estimate, ...]:
+        """The modelled risks, where there is a biology."""
+        return () if self.biology is None else self.biology.risks
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What must be said, in the order of the road."""
+        return tuple(
+            dict.fromkeys(
+                (
+                    *self.patient.notes,
+                    *(note for plan in self.plans if not plan.plan.beams for note in plan.notes),
+                    *self.targets.notes,
+                    *self.scheme_notes,
+                    *self.summed.notes,
+                    *self.others.notes,
+                    *self.dosimetry.notes,
+                    *(note for risk in self.risks for note in risk.notes),
+                    *self.answers.notes,
+                    *(() if self.recorded is None else self.recorded.notes),
+                )
+            )
+        )
+
+    def sections(self) -> dict[str, Any]:
+        """Return the sections of results.json."""
+        over_cts = self.others.results(self.dosimetry, self.protocol, self.targets.regions, self.summed.physical)
+        return {
+            "reading": list(self.patient.report.lines()),
+            "doses": [{"summation": f.summation_type, "maximum_gy": float(f.dose.values.max())} for f in self.files],
+            "plans_summed": _plans_summed(self.summed),
+            "eqd2": eqd2_metrics(self.biology, self.dosimetry.dvhs[COURSE]),
+            "radiobiology": {"ntcp": risks_of(self.risks)},
+            **over_cts,
+            "delivery_record": None if self.recorded is None else delivery_results(self.recorded),
+            **self.answers.results(),
+        }
+
+    def chapters(self, views: Sequence[StructureView]) -> tuple[Section, ...]:
+        """Return the chapters of the report beyond the doses and their limits, given its structures."""
+        over_cts = self.others.chapters(
+            self.patient.case, views, self.dosimetry, self.protocol, self.targets.regions, self.summed.physical
+        )
+        return (*over_cts, *self.answers.chapters(views), *delivery_sections(self.recorded))
 
 
 @on_requested_device
@@ -119,7 +201,6 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
     )
     physical = dosimetry.dvhs[COURSE]
     biology = run.stage("EQD2", "", lambda step: biology_of_sum(summed, regions, protocol, physical, step), keep=False)
-    risks = () if biology is None else biology.risks
     fractions = {plan.target: plan.fractions for plan in summed.plans if plan.target and plan.fractions}
     recorded = delivered_course_of_case(request.case, patient.case, plans, protocol, request.start)
     calendar = plan_calendar(protocol, request.start or next_monday(date.today()))
@@ -137,60 +218,42 @@ def _stages(run: RunFolder, request: EvaluateCase, protocol: Protocol) -> Dosime
         run.add_provenance(dose_device=device_name())
     subject = Subject(protocol, regions, doses, prescriptions, fractions, course, engine=engine if able else None)
     answers = run.stage("what if", "", lambda step: answers_to(request.what_if, subject, step), keep=False)
-    notes = tuple(
-        dict.fromkeys(
-            (
-                *patient.notes,
-                *(note for plan in plans if not plan.plan.beams for note in plan.notes),
-                *with_targets.notes,
-                *_unknown_scheme(request, protocol),
-                *summed.notes,
-                *others.notes,
-                *dosimetry.notes,
-                *(note for risk in risks for note in risk.notes),
-                *answers.notes,
-                *(() if recorded is None else recorded.notes),
-            )
-        )
-    )
-    sections: dict[str, Any] = {
-        "reading": list(patient.report.lines()),
-        "doses": [{"summation": f.summation_type, "maximum_gy": float(f.dose.values.max())} for f in files],
-        "plans_summed": _plans_summed(summed),
-        "eqd2": eqd2_metrics(biology, physical),
-        "radiobiology": {"ntcp": risks_of(risks)},
-        **others.results(dosimetry, protocol, regions, summed.physical),
-        "delivery_record": None if recorded is None else delivery_results(recorded),
-        **answers.results(),
-    }
-    write_json(
-        request.out / "results.json",
-        results_of(
-            f"Evaluation by {protocol.title}",
-            protocol,
-            dosimetry,
-            plans=[file.plan for file in plans],
-            sections=sections,
-            notes=notes,
-        ),
-    )
-    for scope, curves in dosimetry.dvhs.items():
-        write_text(request.out / ("dvh.csv" if scope == COURSE else f"dvh_{scope}.csv"), dvh_csv(curves))
-    run.clear("dvh_eqd2.csv", "figures")
-    if biology is not None:
-        write_text(request.out / "dvh_eqd2.csv", dvh_csv(biology.curves))
-    answers.write(request.out)
-    run.note(notes)
-    run.cite([protocol.citation.sentence(), *(risk.model.source for risk in risks)])
-    run.add_provenance(case_sha256=patient.case.input_sha256, protocol_sha256=protocol.sha256)
-    label = request.label or f"case {patient.case.input_sha256[:8]}"
-    page = evaluation_report(
-        patient, regions, with_targets.lesions, protocol, summed, plans, dosimetry, biology, notes, run.record, label
-    )
-    over_cts = others.chapters(patient.case, page.structures, dosimetry, protocol, regions, summed.physical)
-    page = replace(page, more=(*page.more, *over_cts, *answers.chapters(page.structures), *delivery_sections(recorded)))
-    run.stage("report", "", lambda step: write_case_report(page, request.out), keep=False)
+    found = _Evaluation(
+        patient, protocol, files, plans, others, with_targets, summed, dosimetry, biology, recorded, answers,
+        _unknown_scheme(request, protocol),
+    )  # fmt: skip
+    _write(run, request, found)
     return dosimetry
+
+
+def _write(run: RunFolder, request: EvaluateCase, found: _Evaluation) -> None:
+    """Write results.json, the DVHs and the report."""
+    out, protocol, dosimetry, notes = request.out, found.protocol, found.dosimetry, found.notes
+    results = results_of(
+        f"Evaluation by {protocol.title}",
+        protocol,
+        dosimetry,
+        plans=[file.plan for file in found.plans],
+        sections=found.sections(),
+        notes=notes,
+    )
+    write_json(out / "results.json", results)
+    for scope, curves in dosimetry.dvhs.items():
+        write_text(out / ("dvh.csv" if scope == COURSE else f"dvh_{scope}.csv"), dvh_csv(curves))
+    run.clear("dvh_eqd2.csv", "figures")
+    if found.biology is not None:
+        write_text(out / "dvh_eqd2.csv", dvh_csv(found.biology.curves))
+    found.answers.write(out)
+    run.note(notes)
+    run.cite([protocol.citation.sentence(), *(risk.model.source for risk in found.risks)])
+    run.add_provenance(case_sha256=found.patient.case.input_sha256, protocol_sha256=protocol.sha256)
+    label = request.label or f"case {found.patient.case.input_sha256[:8]}"
+    page = evaluation_report(
+        found.patient, found.targets.regions, found.targets.lesions, protocol, found.summed, found.plans, dosimetry,
+        found.biology, notes, run.record, label,
+    )  # fmt: skip
+    page = replace(page, more=(*page.more, *found.chapters(page.structures)))
+    run.stage("report", "", lambda step: write_case_report(page, out), keep=False)
 
 
 def _plans_summed(summed: SummedPlans) -> list[dict[str, Any]]:
@@ -222,15 +285,6 @@ def _dose_files(request: EvaluateCase, patient: PreparedPatient) -> tuple[DoseFi
             "the case holds no RTDOSE", where=str(request.case), remedy="add the dose to the case or name it by --dose"
         )
     return files
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Targets:
-    """Regions with the protocol's targets, and the lesions among them."""
-
-    regions: Regions
-    lesions: tuple[str, ...]
-    notes: tuple[Note, ...]
 
 
 def _with_targets(regions: Regions, protocol: Protocol, progress: Progress) -> _Targets:
