@@ -101,7 +101,8 @@ def with_standard_names(
 
     Where several structures of a set have spellings of one name, one with contours gets it before one without, for the
     body one of type EXTERNAL before another, then the one spelt most like the standard name, then the first; the others
-    keep the names of the file, and a note says so. A structure of type EXTERNAL is BODY whatever its name, unless another one is called so.
+    keep the names of the file, and a note says so. A structure of type EXTERNAL is BODY whatever its name, unless
+    another one is called so.
     """
     table = table or built_in_aliases()
     items = list(structures)
