@@ -9,7 +9,8 @@ from pydicom import dcmread
 from tests.workflow.dicom_cases import box, write_case
 
 from cantlie.cli.main import run
-from cantlie.core import Grid, Volume
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import read_plan_groups
 from cantlie.dicom.rtdose import read_rtdose
 from cantlie.dicom.rtplan import write_rtplan

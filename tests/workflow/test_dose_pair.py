@@ -8,8 +8,9 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from cantlie.cli.main import app
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import GeometryError, InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.dicom.rtdose import write_rtdose
 from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.patient.case import Case, Ct, PatientIdentity

@@ -5,8 +5,9 @@ import pytest
 from scipy import ndimage
 from tests.workflow.dicom_cases import CENTRE, GRID, deformed, image_of, organs, write_case
 
-from cantlie.core import Grid, Volume
 from cantlie.core.errors import InputError
+from cantlie.core.grid import Grid
+from cantlie.core.volume import Volume
 from cantlie.course.registration_field import DisplacementField
 from cantlie.patient.masks import structure_fractions
 from cantlie.protocol.loading import load_protocol
