@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -65,6 +66,26 @@ def test_results_carry_verdicts_and_the_report_shows_differences(zhang):
     assert len(kidney) == 1
     assert "printed: &gt;.05" in (folder / "out" / "report.html").read_text()
     assert found["agreement"]["same"] >= found["agreement"]["compared"] - 2
+
+
+def test_no_table_shows_what_cannot_be_estimated_as_a_number(zhang):
+    """Nobody of group B lives at 36 months: survival is 0 there and has no interval."""
+    _, _, result = zhang
+    cells = {cell.text for table in result.tables for row in table.rows for cell in row}
+    assert not [text for text in cells if "nan" in text]
+    survivors = next(table for table in result.tables if table.id == "table4")
+    assert survivors.columns[-1].startswith("Kaplan-Meier") and survivors.rows[-1][-1].text == "0.0%"
+
+
+def test_tests_are_footnotes_wherever_their_column_stands(zhang):
+    folder, _, result = zhang
+    page = (folder / "out" / "report.html").read_text()
+    survivors = next(table for table in result.tables if table.id == "table4")
+    at = survivors.columns.index("tests")
+    assert at < len(survivors.columns) - 1
+    for name in survivors.rows[0][at].text.split("; "):
+        assert f"<td>{name}" not in page
+    assert re.search(r"Kaplan-Meier beside it; a: Pearson", page)
 
 
 def test_curves_are_drawn_over_aligned_numbers_at_risk(zhang):

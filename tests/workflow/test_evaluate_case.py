@@ -140,6 +140,21 @@ def test_without_a_plan_file_the_protocol_says_the_fractions_with_a_warning(case
     assert sum("no RTPLAN says its fractions" in note.message for note in summed.notes) == 2
 
 
+@pytest.mark.parametrize("kind", ["CONTROL_POINT", "BRACHY_SESSION"])
+def test_a_dose_of_a_piece_of_a_plan_is_not_judged_as_a_plan(kind):
+    piece = DoseFile(Volume(GRID, np.ones(GRID.shape, np.float32)), kind, "PHYSICAL", ("2.25.1",), "2.25.7", "2.25.3")
+    with pytest.raises(InputError, match=f"{kind}.*, not of a plan"):
+        summed_plans([piece], (), ALTERNATING, Regions(GRID, MASKS))
+
+
+@pytest.mark.parametrize("kind", ["RECORD", "PLAN_OVERVIEW", ""])
+def test_a_dose_of_an_unusual_kind_is_taken_whole_and_said(kind):
+    dose = DoseFile(Volume(GRID, np.ones(GRID.shape, np.float32)), kind, "PHYSICAL", ("2.25.1",), "2.25.7", "2.25.3")
+    summed = summed_plans([dose], (), ALTERNATING, Regions(GRID, MASKS))
+    assert any(f"of kind {kind or 'unstated'} " in note.message for note in summed.notes)
+    assert float(summed.physical.values.max()) == 1.0
+
+
 def test_doses_of_beams_of_one_plan_are_added_up(case):
     folder, _ = case
     uid = str(dcmread(folder / "RP_PTV1.dcm").SOPInstanceUID)

@@ -39,7 +39,13 @@ from cantlie.patient.case import Case
 
 SummationType = Literal["PLAN", "MULTI_PLAN", "FRACTION"]
 SESSION_TYPES = ("FRACTION_SESSION", "BEAM_SESSION")
-"""Kinds of dose that are of one session; all others are of all fractions (DICOM PS3.3 C.8.8.3)."""
+"""Kinds of dose that are of one session of a fraction group or of beams. PLAN, FRACTION (one fraction group), BEAM,
+BRACHY and MULTI_PLAN are of the entire delivery (DICOM PS3.3 C.8.8.3, Dose Summation Type)."""
+PIECE_TYPES = {
+    "CONTROL_POINT": "control points of a beam in one fraction",
+    "BRACHY_SESSION": "brachytherapy in one session",
+}
+"""Kinds of dose that are of a piece of a plan, and of what."""
 SINGLE_PLAN_TYPES = ("PLAN", "FRACTION", "BEAM", *SESSION_TYPES)
 """Kinds of dose that are of one plan or a part of it."""
 _UNEVEN = 0.01

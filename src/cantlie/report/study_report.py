@@ -202,11 +202,12 @@ def _table(table: StudyTable) -> Table:
     notes = list(table.notes)
     if table.shown is not None and len(table.rows) > table.shown:
         notes.insert(0, f"the first {table.shown} of {len(table.rows)} rows; all stand in tables/{table.id}.csv")
-    if table.columns[-1] == "tests":
-        names = list(dict.fromkeys(name for row in table.rows for name in row[-1].text.split("; ") if name))
+    if "tests" in table.columns:
+        at = table.columns.index("tests")
+        names = list(dict.fromkeys(name for row in table.rows for name in row[at].text.split("; ") if name))
         letters = {name: chr(ord("a") + number % 26) for number, name in enumerate(names)}
         for row, cells in zip(table.rows, rows, strict=True):
-            cells[-1] = Cell(", ".join(letters[name] for name in row[-1].text.split("; ") if name))
+            cells[at] = Cell(", ".join(letters[name] for name in row[at].text.split("; ") if name))
         notes += [f"{letter}: {name}" for name, letter in letters.items()]
     return Table(columns, rows, note="; ".join(notes), compact=True)
 

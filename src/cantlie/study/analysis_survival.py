@@ -81,8 +81,8 @@ def _survival_rows(
                 _EMPTY,
                 _EMPTY,
                 StudyCell(f"at {month:g} months"),
-                StudyCell(_rate_text(first), printed, agrees),
-                StudyCell(_rate_text(second)),
+                StudyCell(rate_text(first), printed, agrees),
+                StudyCell(rate_text(second)),
             )
         )
     return rows
@@ -119,7 +119,8 @@ def _median_cell(text: str, median: float, spec: SurvivalRow) -> StudyCell:
     return StudyCell(text, printed, bool(np.isfinite(median) and abs(median - spec.median) <= tolerance + 0.001))
 
 
-def _rate_text(row: pd.Series) -> str:
+def rate_text(row: pd.Series) -> str:
+    """Return survival at a time with its interval, in per cent; without the interval where it cannot be estimated."""
     if not np.isfinite(float(row["survival"])):
         return "beyond follow-up"
     low, high = float(row["lower"]), float(row["upper"])

@@ -11,6 +11,7 @@ from cantlie.statistics import comparison, proportion
 from cantlie.statistics.hypothesis import HypothesisTest
 from cantlie.statistics.survival import kaplan_meier
 from cantlie.study.analysis_groups import Analysed
+from cantlie.study.analysis_survival import rate_text
 from cantlie.study.analysis_tests import (
     compare_counts,
     compare_numbers,
@@ -255,7 +256,7 @@ def _rate_cell(data: Analysed, row: Row, place: Place) -> StudyCell:
     if row.month is None or not (status == 1).any():
         return StudyCell("–")
     rate = kaplan_meier(time, status == 1).curves[0].rates([row.month]).iloc[0]
-    return StudyCell(f"{100 * rate['survival']:.1f}% ({100 * rate['lower']:.1f}-{100 * rate['upper']:.1f})")
+    return StudyCell(rate_text(rate))
 
 
 def _grades(data: Analysed, table: TableSpec) -> StudyTable:

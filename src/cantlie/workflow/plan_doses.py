@@ -13,7 +13,7 @@ from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.dicom.plan_file import PlanFile
-from cantlie.dicom.rtdose import SESSION_TYPES, SINGLE_PLAN_TYPES, DoseFile
+from cantlie.dicom.rtdose import PIECE_TYPES, SESSION_TYPES, SINGLE_PLAN_TYPES, DoseFile
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
 from cantlie.radiobiology.linear_quadratic import bed_of_sessions_gy, eqd2_from_bed_gy, high_dose_note
@@ -134,8 +134,16 @@ def summed_plans(
     Raises
     ------
     InputError
-        If the number of given fractions does not fit the number of doses, or two doses are of one plan.
+        If the number of given fractions does not fit the number of doses, two doses are of one plan, or one is of a
+        piece of a plan only.
     """
+    for file in files:
+        if file.summation_type in PIECE_TYPES:
+            raise InputError(
+                f"the dose is of {PIECE_TYPES[file.summation_type]} ({file.summation_type}), not of a plan",
+                where="RTDOSE",
+                remedy="export the dose of the plan, or name that with --dose",
+            )
     single = [file for file in files if file.summation_type in SINGLE_PLAN_TYPES]
     notes: list[Note] = []
     if single and len(single) < len(files):
@@ -158,7 +166,12 @@ def summed_plans(
     for one in found or parts:
         total += _on(one.dose, grid)
     if not found:
-        notes.append(Note("only a sum of plans is given: without their fractions there is no EQD2", "RTDOSE"))
+        kinds = {file.summation_type for file in parts}
+        what = "only a sum of plans is given"
+        if kinds != {"MULTI_PLAN"}:
+            kind = ", ".join(sorted(kind or "unstated" for kind in kinds))
+            what = f"the doses are of kind {kind} and were taken as of the whole course"
+        notes.append(Note(f"{what}: without fractions there is no EQD2", "RTDOSE"))
     summed = SummedPlans(Volume(grid, total), tuple(found), ())
     if summed.has_fractions:
         notes += high_dose_note(summed.largest_fraction_gy, "summed plans")
