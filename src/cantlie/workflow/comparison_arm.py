@@ -181,7 +181,6 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
     parts = (OVERLAP, *(half.ctv for half in halves.halves)) if halves is not None else ()
     liver_like = {NORMAL_LIVER, ALL_LESIONS, "Liver"}
     plans = planned.planning.plans
-    per_fraction = {p.target.name: p.target.prescription_gy / p.target.fractions for p in plans}
     biology = biology_of_arm(
         planned.course.dose,
         {**masks, **{name: regions[name] for name in parts if name in regions and regions[name].any()}},
@@ -192,21 +191,8 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         liver_parts=parts,
         organs=[name for name in masks if name not in liver_like],
         fractions=max(p.target.fractions for p in plans),
-        largest_dose_per_fraction_gy=max(per_fraction.values()),
+        largest_dose_per_fraction_gy=max(p.target.prescription_gy / p.target.fractions for p in plans),
         physical=dvhs,
-    )
-    volumes = {target.id: target for target in planned.targets.targets}
-    targets = tuple(
-        TargetRow(
-            one.target.name,
-            volumes[one.target.name].label,
-            volumes[one.target.name].ctv_cc,
-            volumes[one.target.name].ptv_cc,
-            str(volumes[one.target.name].margin),
-            per_fraction[one.target.name],
-            one.target.fractions,
-        )
-        for one in plans
     )
     technique = protocol.technique
     beams = ", ".join(str(len(p.plan.beams)) for p in plans) + (" arcs" if technique.delivery == "arc" else " fields")
@@ -218,7 +204,7 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         plans_from=plans_from,
         dose=dose,
         prescription_gy=max(p.target.prescription_gy for p in plans),
-        targets=targets,
+        targets=_targets(planned),
         dvhs=dvhs,
         constraints=planned.dosimetry.constraints,
         coverage=planned.dosimetry.coverage,
@@ -230,6 +216,22 @@ def arm_of(planned: PlannedCase, protocols: Sequence[Protocol], assumptions: Ass
         halves=halves,
         notes=planned.notes,
         citations=citations_of(planned),
+    )
+
+
+def _targets(planned: PlannedCase) -> tuple[TargetRow, ...]:
+    built = {target.id: target for target in planned.targets.targets}
+    return tuple(
+        TargetRow(
+            asked.name,
+            built[asked.name].label,
+            built[asked.name].ctv_cc,
+            built[asked.name].ptv_cc,
+            str(built[asked.name].margin),
+            asked.prescription_gy / asked.fractions,
+            asked.fractions,
+        )
+        for asked in (one.target for one in planned.planning.plans)
     )
 
 

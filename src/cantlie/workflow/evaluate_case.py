@@ -247,7 +247,7 @@ def _write(run: RunFolder, request: EvaluateCase, found: _Evaluation) -> None:
     run.note(notes)
     run.cite([protocol.citation.sentence(), *(risk.model.source for risk in found.risks)])
     run.add_provenance(case_sha256=found.patient.case.input_sha256, protocol_sha256=protocol.sha256)
-    label = request.label or f"case {found.patient.case.input_sha256[:8]}"
+    label = request.pseudonym(found.patient.case)
     page = evaluation_report(
         found.patient, found.targets.regions, found.targets.lesions, protocol, found.summed, found.plans, dosimetry,
         found.biology, notes, run.record, label,

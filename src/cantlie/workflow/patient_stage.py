@@ -50,6 +50,10 @@ class CaseRequest:
     patient: str | None = None
     label: str = ""
 
+    def pseudonym(self, case: Case) -> str:
+        """Return what reports call the case: a folder may bear the patient's name, so it is never used."""
+        return self.label or f"case {case.input_sha256[:8]}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPatient:

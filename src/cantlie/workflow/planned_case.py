@@ -123,8 +123,8 @@ class PlannedCourse:
 
     @property
     def label(self) -> str:
-        """A pseudonym of the case: a folder may bear the patient's name, so it is never used."""
-        return self.request.label or f"case {self.patient.case.input_sha256[:8]}"
+        """What reports call the case."""
+        return self.request.pseudonym(self.patient.case)
 
     @property
     def beam_model(self) -> BeamModel:

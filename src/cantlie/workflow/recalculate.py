@@ -90,12 +90,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     _check_belongs(first, case.ct.frame_of_reference_uid, case.identity.patient_id, str(request.plan))
     position = first.setup.patient_position or case.ct.patient_position
     engines = [plan_engine(f, machines, position) for f, (machines, _) in zip(plan_files, chosen, strict=True)]
-    notes = list(patient.notes)
-    for engine, (machines, date_notes) in zip(engines, chosen, strict=True):
-        file = engine.plan_file
-        notes += [*file.notes, *machine_notes(file, machines), *date_notes]
-        notes += case_notes(file, case, patient.regions["BODY"], dict(engine.directions))
-    notes += _group_notes(plan_files)
+    notes = [*patient.notes, *_plan_notes(engines, [notes for _, notes in chosen], patient), *_group_notes(plan_files)]
     if position != case.ct.patient_position:
         message = f"the plan is for a patient who lies {position}, the CT was taken {case.ct.patient_position}"
         notes.append(Note(message, "RTPLAN"))
@@ -130,7 +125,7 @@ def _stages(run: RunFolder, request: RecalculatePlan) -> dict[str, Any]:
     )
     view = recalculation_view(
         patient, groups, total, curves, agreement, notes, run.record,
-        label=request.label or f"case {case.input_sha256[:8]}", dose_to=request.dose_to,
+        label=request.pseudonym(case), dose_to=request.dose_to,
     )  # fmt: skip
     run.stage("report", "", lambda _: write_recalculation_report(view, request.out), keep=False)
     return results
@@ -154,6 +149,18 @@ def _doses(
         notes += point_notes
         groups.append(GroupDose(engine, dose, point))
     return groups
+
+
+def _plan_notes(
+    engines: Sequence[PlanEngine], on_machines: Sequence[Sequence[Note]], patient: PreparedPatient
+) -> list[Note]:
+    """Return what must be said of each fraction group; ``on_machines`` is what the choice of its machines left."""
+    found = []
+    for engine, own in zip(engines, on_machines, strict=True):
+        file = engine.plan_file
+        found += [*file.notes, *machine_notes(file, engine.machines), *own]
+        found += case_notes(file, patient.case, patient.regions["BODY"], dict(engine.directions))
+    return found
 
 
 def _group_notes(plan_files: Sequence[PlanFile]) -> list[Note]:
