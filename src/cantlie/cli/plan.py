@@ -24,7 +24,7 @@ from cantlie.cli.options import (
 )
 from cantlie.cli.what_if import (
     MotionOption,
-    RadiographOption,
+    NoRadiographsOption,
     RobustnessOption,
     RobustOption,
     SeedOption,
@@ -42,10 +42,16 @@ def plan(
     out: OutOption = None,
     density_curve: DensityOption = None,
     aliases: AliasOption = None,
-    fields: Annotated[int | None, typer.Option("--fields", min=1, max=15, help="Number of fields per plan.")] = None,
+    fields: Annotated[
+        int | None, typer.Option("--fields", min=1, max=15, metavar="N", help="Number of fields per plan.")
+    ] = None,
     delivery: Annotated[
         Literal["step-and-shoot", "vmat", "conformal", "field-in-field"] | None,
-        typer.Option("--delivery", help="How the dose is delivered; default: the protocol's."),
+        typer.Option(
+            "--delivery",
+            metavar="HOW",
+            help="step-and-shoot, vmat, conformal or field-in-field; default: the protocol's.",
+        ),
     ] = None,
     gantry: Annotated[
         str | None,
@@ -60,18 +66,28 @@ def plan(
             "--couch-most", min=0.0, max=90.0, metavar="DEG", help="Choose non-coplanar beams up to this turn."
         ),
     ] = None,
-    arcs: Annotated[int | None, typer.Option("--arcs", min=1, max=6, help="Number of VMAT arcs per plan.")] = None,
+    arcs: Annotated[
+        int | None, typer.Option("--arcs", min=1, max=6, metavar="N", help="Number of VMAT arcs per plan.")
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", metavar="GTV", help="Lesion to treat, as GTV_4; repeat for several. Default: all."),
     ] = None,
     split: Annotated[
         Literal["anatomy", "couinaud", "volume_equal", "lesion_aware"] | None,
-        typer.Option("--split", help="How the liver is divided; default: the protocol's."),
+        typer.Option(
+            "--split",
+            metavar="HOW",
+            help="How the liver is divided: anatomy, couinaud, volume_equal or lesion_aware; default: the protocol's.",
+        ),
     ] = None,
     junction: Annotated[
         Literal["overlap", "abut", "gap", "feather"] | None,
-        typer.Option("--junction", help="What happens where the PTVs meet; default: the protocol's."),
+        typer.Option(
+            "--junction",
+            metavar="HOW",
+            help="Where the PTVs meet they overlap, abut, have a gap or feather; default: the protocol's.",
+        ),
     ] = None,
     junction_mm: Annotated[
         float | None,
@@ -101,11 +117,15 @@ def plan(
         Path | None, typer.Option("--previous-ct", metavar="FOLDER", help="CT and RTSTRUCT of the earlier plan.")
     ] = None,
     given: Annotated[
-        int | None, typer.Option("--given", min=1, help="Sessions of the earlier plan that were given.")
+        int | None, typer.Option("--given", min=1, metavar="N", help="Sessions of the earlier plan that were given.")
     ] = None,
     planning_phase: Annotated[
         Literal["exhale", "mid_position", "average"] | None,
-        typer.Option("--planning-phase", help="Phase of a 4D-CT to plan on; default: the protocol's."),
+        typer.Option(
+            "--planning-phase",
+            metavar="WHICH",
+            help="What of a 4D-CT to plan on: exhale, mid_position or average; default: the protocol's.",
+        ),
     ] = None,
     label: Annotated[
         str, typer.Option("--label", help="Pseudonym in the report (default: from the files' hash).")
@@ -117,7 +137,7 @@ def plan(
     shifts: ShiftsOption = None,
     simulate_setup: SimulateOption = None,
     motion: MotionOption = None,
-    radiographs: RadiographOption = True,
+    no_radiographs: NoRadiographsOption = False,
     seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,6 +175,6 @@ def plan(
         planning_phase=planning_phase,
         label=label,
         device=device,
-        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed, motion, radiographs, robust),
+        what_if=what_if_of(robustness, shift_mm, shifts, simulate_setup, seed, motion, not no_radiographs, robust),
     )
     run_and_show(request, as_json=as_json)

@@ -22,7 +22,11 @@ def register(
     ] = "auto",
     landmarks: Annotated[
         Path | None,
-        typer.Option("--landmarks", metavar="CSV", help="Pairs of points: x_mm,y_mm,z_mm,moving_x_mm,..."),
+        typer.Option(
+            "--landmarks",
+            metavar="CSV",
+            help="Pairs of points: columns x_mm, y_mm, z_mm, moving_x_mm, moving_y_mm, moving_z_mm.",
+        ),
     ] = None,
     series: Annotated[
         str | None, typer.Option("--series", metavar="UID", help="Series of the other image, if it has several.")

@@ -18,12 +18,17 @@ RobustnessOption = Annotated[
     Level,
     typer.Option(
         "--robustness",
-        help="Rules under displacements and density errors (quick), and in drawn courses as well (full).",
+        metavar="LEVEL",
+        help="Rules under displacements and density errors (quick), and in drawn courses as well (full); or off.",
     ),
 ]
 RobustOption = Annotated[
     Literal["nominal", "expectation", "minimax"] | None,
-    typer.Option("--robust", help="Plan for displaced targets: their mean or their worst counts (see --shift-mm)."),
+    typer.Option(
+        "--robust",
+        metavar="HOW",
+        help="Displaced targets (--shift-mm) count by their mean (expectation), worst (minimax), or not (nominal).",
+    ),
 ]
 ShiftOption = Annotated[
     str | None,
@@ -45,8 +50,8 @@ MotionOption = Annotated[
     str | None,
     typer.Option("--motion", metavar="MM|X,Y,Z", help="Breathing, peak to peak (one number: head to feet)."),
 ]
-RadiographOption = Annotated[
-    bool, typer.Option("--radiographs/--no-radiographs", help="Radiographs of beams and set-up pair, as RTIMAGE too.")
+NoRadiographsOption = Annotated[
+    bool, typer.Option("--no-radiographs", help="Leave out radiographs of beams and set-up pair, and their RTIMAGE.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Where the random numbers of simulated errors start.")]
 
