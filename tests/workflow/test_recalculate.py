@@ -330,6 +330,15 @@ def test_a_dose_that_is_much_off_is_told_and_one_that_cannot_be_compared_is_name
     data.save_as(tmp_path / "RD.dcm")
     results = run_dose(case, plan, tmp_path / "again", "--against", str(tmp_path / "RD.dcm"))
     assert any("agrees with the planned dose in only" in note for note in results["warnings"])
+    for keyword, value, said in (
+        ("DoseSummationType", "BEAM", "is of a part of the plan"),
+        ("DoseType", "EFFECTIVE", "is biologically weighted"),
+    ):
+        one = copy.deepcopy(data)
+        setattr(one, keyword, value)
+        one.save_as(tmp_path / "odd.dcm")
+        results = run_dose(case, plan, tmp_path / "odd", "--against", str(tmp_path / "odd.dcm"))
+        assert any(said in note for note in results["warnings"]), keyword
     data.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID = "2.25.77"
     data.save_as(case / "RD.dcm")
     results = run_dose(case, plan, tmp_path / "other")

@@ -74,6 +74,10 @@ def planned_dose(
         uid = plan_files[0].plan.sop_instance_uid
         if file.plan_uids and uid not in file.plan_uids:
             notes.append(Note("the dose that was given to compare with is of another plan", against.name))
+        if file.summation_type in ("BEAM", *SESSION_TYPES) or file.dose_type == "EFFECTIVE":
+            kind = "biologically weighted" if file.dose_type == "EFFECTIVE" else "of a part of the plan"
+            stated = f"DoseSummationType {file.summation_type or 'unstated'}, DoseType {file.dose_type}"
+            notes.append(Note(f"the dose that was given to compare with is {kind} ({stated})", against.name))
         notes += file.notes
         return PlannedDose(against.name, file.dose)
     inventory = scan(path)
