@@ -153,7 +153,7 @@ def _notes_on_cut(rows: Iterable[ConstraintResult], cut: Collection[str]) -> lis
         if row.evaluated_structure in cut and _needs_the_whole(row):
             metrics.setdefault(row.evaluated_structure, []).append(row.metric)
     return [
-        Note(f"the CT ends within it, so that {', '.join(dict.fromkeys(names))} is that of the imaged part", structure)
+        Note(f"the CT ends within it; the imaged part alone counts in {', '.join(dict.fromkeys(names))}", structure)
         for structure, names in metrics.items()
     ]
 
