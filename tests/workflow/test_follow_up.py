@@ -1,6 +1,8 @@
 """The road of a follow-up: two CTs with a known deformation, a recurrence in the dose, the report and the command."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,8 +89,17 @@ def test_a_recurrence_inside_the_dose_is_found_in_field(road, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "report.pdf").is_file()
     assert "in-field" in page and "Research use only" in page
+    assert re.search(r"case [0-9a-f]{8}", page) and "Planning CT" in page
+    assert "Largest displacement" in page and "-0.0" not in page
     assert (tmp_path / "out" / "figures" / "before-after.svg").stat().st_size > 10_000
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "done"
+
+
+def test_the_report_does_not_name_the_folder_of_the_patient(road, tmp_path):
+    (tmp_path / "planning").rename(tmp_path / "Mustermann_Erika")
+    follow_up(replace(road(method="rigid"), case=tmp_path / "Mustermann_Erika"))
+    for name in ("report.html", "results.json", "run.json"):
+        assert "Mustermann" not in (tmp_path / "out" / name).read_text(encoding="utf-8")
 
 
 def test_a_new_lesion_is_out_of_field_and_the_command_says_so(road, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ from cantlie.report.document import (
     Paragraph,
     Section,
     Table,
+    text_of,
 )
 from cantlie.report.image_pair_figure import Picture, image_pair_figure
+from cantlie.report.registration_pages import shift_text
 from cantlie.report.view import view_of
 from cantlie.report.writing import write_report
 from cantlie.workflow.image_link import CITATIONS
@@ -299,12 +302,13 @@ def _report(
         KeyValue(
             [
                 ("Method", facts["method"]),
-                ("Correlation before", facts["correlation"]["before"]),
-                ("after the rigid step", facts["correlation"]["rigid"]),
-                ("at the end", facts["correlation"]["after"]),
-                ("Rotation / °", ", ".join(f"{a:.1f}" for a in facts["rotation_deg"])),
-                ("Largest displacement / mm", facts["largest_displacement_mm"]),
-                ("Voxels that fold", facts["jacobian"]["folded_fraction"]),
+                ("Correlation before", text_of(facts["correlation"]["before"], 3)),
+                ("after the rigid step", text_of(facts["correlation"]["rigid"], 3)),
+                ("at the end", text_of(facts["correlation"]["after"], 3)),
+                ("The follow-up lies", shift_text(facts["translation_mm"])),
+                ("Rotation about x, y, z", ", ".join(f"{text_of(a, 1)}°" for a in facts["rotation_deg"])),
+                ("Largest displacement", f"{text_of(facts['largest_displacement_mm'], 1)} mm"),
+                ("Voxels that fold", f"{text_of(100 * facts['jacobian']['folded_fraction'], 2)} %"),
                 (
                     "Jacobian, 1st to 99th percentile",
                     "{percentile_1:.2f} to {percentile_99:.2f}".format(**facts["jacobian"]),
@@ -331,10 +335,14 @@ def _report(
     if notes:
         items = [note.sentence() for note in notes]
         sections.append(Section("To know", [Callout("", title="Notes", tone="warning", items=items)]))
+    created = datetime.now(UTC).astimezone()
     document = Document(
-        title="Follow-up on the plan", sections=sections, meta=[("Planning CT", planning.label or "case")]
+        title="Follow-up on the plan",
+        sections=sections,
+        # a folder may bear the patient's name, so the report does not name it
+        meta=[("Planning CT", f"case {planning.input_sha256[:8]}"), ("Made", created)],
     )
-    write_report(document, request.out)
+    write_report(document, request.out, created)
 
 
 def _verdict(name: str, place: dict[str, Any]) -> Paragraph:
