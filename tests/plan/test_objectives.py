@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cantlie.core.errors import PlanningError
 from cantlie.plan.fluence_objectives import Smoothness, TotalMu
@@ -25,6 +26,7 @@ from cantlie.plan.objectives import (
     dose_fall_off,
     value,
 )
+from cantlie.plan.points import PointOverdose, PointSet
 
 RNG = np.random.default_rng(7)
 N = 300
@@ -32,6 +34,8 @@ DOSE = RNG.uniform(5, 60, N)
 VOLUMES = np.where(RNG.random(N) < 0.7, RNG.random(N), 0.0)
 SET = VoxelSet.of_volumes(VOLUMES)
 DISTANCE = RNG.uniform(0, 40, len(SET.index))
+_MEANS = sparse.csr_array(sparse.random_array((120, N), density=0.03, rng=np.random.default_rng(2)) * (VOLUMES > 0))
+POINTS = PointSet(_MEANS, sparse.csr_array(_MEANS.T), np.full(120, 1 / 120))
 
 OBJECTIVES: dict[str, Objective] = {
     "overdose": SquaredOverdose(SET, 30.0, 2.0, 30.0),
@@ -47,6 +51,7 @@ OBJECTIVES: dict[str, Objective] = {
     "gEUD of an organ": Geud(SET, 8.0, 20.0, 2.0, 30.0),
     "gEUD of a target": Geud(SET, -10.0, 40.0, 2.0, 30.0),
     "gEUD mean": Geud(SET, 1.0, 20.0, 2.0, 30.0),
+    "overdose of points": PointOverdose(POINTS, 25.0, 2.0, 30.0),
 }
 
 

@@ -15,6 +15,7 @@ from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.fluence import summed_fluence
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import load_machine
+from cantlie.plan.apertures import TIP_STEP, tip_steps
 from cantlie.plan.raster import Raster, raster_of
 from cantlie.plan.segments import Segments, aperture_of, make_legal, opening, opening_gradient
 from cantlie.plan.sequencing import sequence
@@ -126,6 +127,39 @@ def test_more_segments_come_closer() -> None:
         errors.append(float(np.linalg.norm(opening(segments, raster, mlc) - fluence) / np.linalg.norm(fluence)))
     assert errors == sorted(errors, reverse=True)
     assert errors[2] < 0.35 and errors[3] < 0.25
+
+
+def test_rounded_ends_do_not_open_more_than_is_wanted() -> None:
+    raster = raster_for("generic-6mv-mlci", 60, 60)
+    machine = load_machine("generic-6mv-mlci")
+    mlc = machine.mlc
+    assert mlc is not None and mlc.tip_offset_mm > 0
+    opened = np.zeros(raster.leaf_used().shape)
+    opened[1:-1, 3:-3] = 30.0
+    found = opening(sequence(opened, raster, machine, max_segments=3), raster, mlc)
+    np.testing.assert_allclose(found[opened > 0], 30.0, rtol=1e-9)
+    assert found[opened == 0].max() <= 30.0 * mlc.transmission + 1e-9
+
+
+@pytest.mark.parametrize("mu", [10.0, 60.0])
+def test_tips_step_as_their_curvature_asks(mu: float) -> None:
+    """Where a dose counts squared, second derivatives times steps are the same whatever the monitor units."""
+    raster = raster_for("generic-6mv-mlci", 60, 60)
+    machine = load_machine("generic-6mv-mlci")
+    mlc = machine.mlc
+    assert mlc is not None
+    used = 10.0 * raster.leaf_used()
+    segments = sequence(used, raster, machine, max_segments=1).with_mu(np.array([mu]))
+    leaf = raster.leaves // 2
+
+    def squared(shift_mm: float) -> float:
+        moved = Segments(segments.mu, segments.lower_mm.copy(), segments.upper_mm, segments.is_open)
+        moved.lower_mm[0, leaf] += shift_mm
+        return float(np.sum(opening(moved, raster, mlc) ** 2))
+
+    second = squared(2.0) - 2 * squared(1.5) + squared(1.0)
+    step = tip_steps(segments.mu, raster.width_mm)[0]
+    assert second / 0.25 * step == pytest.approx(2 * TIP_STEP, rel=0.05)
 
 
 def test_a_uniform_field_is_one_segment_and_nothing_is_none() -> None:

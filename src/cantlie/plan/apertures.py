@@ -14,15 +14,27 @@ from cantlie.plan.fluence import Log
 from cantlie.plan.goals import Goal, tighten
 from cantlie.plan.normalise import rounded_mu
 from cantlie.plan.problem import Problem
-from cantlie.plan.raster import Raster
 from cantlie.plan.segments import Segments, make_legal, opening, opening_gradient
-from cantlie.plan.shapes import best_shape, leaf_rules
 from cantlie.plan.solver import minimise
 from cantlie.plan.voxels import PlanningVoxels
 
 Vector = NDArray[np.float64]
 FieldSegments = list[list[Segments]]
 """The segments of every field of every plan."""
+TIP_STEP = 0.3
+"""How far tips move beside monitor units: of 0.03 to 100 tried on a C-shape and beside a bowel, 0.1 to 1 end lowest."""
+LEAST_SHARE_OF_MU = 0.1
+"""Share of the mean monitor units up to which a tip's step grows as the monitor units behind it get fewer."""
+
+
+def tip_steps(mu: Vector, width_mm: float) -> Vector:
+    """Return a first guess of the inverse curvature of tips with so many monitor units, shape of ``mu``.
+
+    A millimetre of a tip changes one column by the share 1 / width of the segment's monitor units, so that curvature
+    rises with their square, where that of monitor units rises with the columns that they open.
+    """
+    least = max(LEAST_SHARE_OF_MU * float(mu.mean()), 1e-9) if mu.size else 1.0
+    return np.asarray(TIP_STEP * (width_mm / np.maximum(mu, least)) ** 2)
 
 
 def openings_of(plan: FieldSet, fields: Sequence[Segments], machine: Machine) -> list[NDArray[np.float64]]:
@@ -92,7 +104,7 @@ def refine(
     for number in range(rounds):
         layout = _Layout(current)
         least = 0.0 if number == 0 and prune else machine.min_segment_mu
-        lower, scaling = layout.bounds_and_scaling(least, move_tips)
+        lower, scaling = layout.bounds_and_scaling(least, plans)
         start = number * share
 
         def function(x: Vector, layout: _Layout = layout) -> tuple[float, Vector]:
@@ -163,58 +175,16 @@ class _Layout:
             result.append(seen)
         return result
 
-    def bounds_and_scaling(self, least_mu: float, move_tips: bool) -> tuple[Vector, Vector]:
-        """Return lower bounds and a first guess of how far each variable should move for a unit of gradient.
-
-        A monitor unit acts on the whole opening, a millimetre of a tip on one column by the segment's monitor units.
-        """
+    def bounds_and_scaling(self, least_mu: float, plans: Sequence[FieldSet]) -> tuple[Vector, Vector]:
+        """Return lower bounds and a first guess of how far each variable should move for a unit of gradient."""
         lower = np.full(self.vector.size, -np.inf)
         scaling = np.ones(self.vector.size)
         bounds, scales = self.segments(lower), self.segments(scaling)
-        for fields, field_bounds, field_scales in zip(self.like, bounds, scales, strict=True):
-            for one, bound, scale in zip(fields, field_bounds, field_scales, strict=True):
+        for plan, fields, field_bounds, field_scales in zip(plans, self.like, bounds, scales, strict=True):
+            for raster, one, bound, scale in zip(plan.rasters, fields, field_bounds, field_scales, strict=True):
                 bound.mu[:] = least_mu
-                cells = np.maximum((one.is_open * (one.upper_mm - one.lower_mm) / 5.0).sum(axis=1), 1.0)
-                scale.mu[:] = 1.0 / cells
-                scale.lower_mm[:] = 1.0 if move_tips else 0.0
+                columns = (one.is_open * (one.upper_mm - one.lower_mm) / raster.width_mm).sum(axis=1)
+                scale.mu[:] = 1.0 / np.maximum(columns, 1.0)
+                scale.lower_mm[:] = tip_steps(one.mu, raster.width_mm)[:, None]
                 scale.upper_mm[:] = scale.lower_mm
         return lower, scaling
-
-
-def with_new_segments(
-    plans: Sequence[FieldSet], segments: FieldSegments, problem: Problem, machine: Machine, max_segments: int
-) -> FieldSegments:
-    """Return the segments and, for each field with fewer than ``max_segments``, the shape that promises most.
-
-    The promise is the derivative of the objectives with respect to the shape's monitor units (pricing of column
-    generation; Romeijn et al. 2005, doi:10.1137/040606612). New segments start with the least monitor units.
-    """
-    doses = doses_of(plans, segments, machine)
-    _, dose_gradients = problem.evaluate(doses)
-    result: FieldSegments = []
-    for plan, fields, gradient in zip(plans, segments, dose_gradients, strict=True):
-        grown = []
-        for one, raster, g in zip(fields, plan.rasters, plan.opening_gradients(gradient), strict=True):
-            grown.append(_with_best(one, raster, -np.asarray(g, dtype=np.float64), machine, max_segments))
-        result.append(grown)
-    return result
-
-
-def _with_best(
-    segments: Segments, raster: Raster, price: NDArray[np.float64], machine: Machine, max_segments: int
-) -> Segments:
-    if len(segments) >= max_segments:
-        return segments
-    price = np.where(raster.leaf_used(), price, min(float(price.min()), 0.0))
-    worth, lower, upper = best_shape(price, leaf_rules(machine, raster))
-    if worth <= 0:
-        return segments
-    tips = [raster.left_mm + raster.width_mm * edges[None, :].astype(np.float64) for edges in (lower, upper)]
-    added = Segments(
-        np.append(segments.mu, machine.min_segment_mu),
-        np.concatenate([segments.lower_mm, tips[0]]),
-        np.concatenate([segments.upper_mm, tips[1]]),
-        np.concatenate([segments.is_open, (lower >= 0)[None, :]]),
-    )
-    make_legal(added, machine)
-    return added

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.progress import Progress, silent
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import openings_of
+from cantlie.plan.apertures import openings_of, tip_steps
 from cantlie.plan.arcs import Arc, beyond_beamlets, make_deliverable, mu_bounds
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import tighten
@@ -157,4 +157,7 @@ class _Layout:
                 low.mu[:], high.mu[:] = mu_bounds(arc, machine)
                 opened = (arc.is_open * (arc.upper_mm - arc.lower_mm) / arc.raster.width_mm).sum(axis=1)
                 scale.mu[:] = 1.0 / np.maximum(0.5 * (opened[:-1] + opened[1:]), 1.0)
+                at_points = 0.5 * (np.append(arc.mu, 0.0) + np.append(0.0, arc.mu))
+                scale.lower_mm[:] = tip_steps(at_points, arc.raster.width_mm)[:, None]
+                scale.upper_mm[:] = scale.lower_mm
         return lower, upper, scaling

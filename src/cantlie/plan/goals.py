@@ -19,6 +19,7 @@ from cantlie.plan.objectives import (
     VoxelSet,
     dose_fall_off,
 )
+from cantlie.plan.points import PointOverdose, PointSet
 from cantlie.plan.problem import COURSE, Problem, Term
 from cantlie.plan.request import PlanTarget
 from cantlie.plan.voxels import PlanningVoxels
@@ -26,7 +27,7 @@ from cantlie.protocol.metric import Metric
 from cantlie.protocol.schema import Protocol
 
 Dose = NDArray[np.float64]
-Weighted = SquaredOverdose | SquaredUnderdose | MaxDvh | MinDvh | MeanDeviation
+Weighted = PointOverdose | SquaredOverdose | SquaredUnderdose | MaxDvh | MinDvh | MeanDeviation
 
 FIRST_PENALTY = 50.0
 PENALTY_STEP = 3.0
@@ -208,9 +209,13 @@ class Goal:
 
     def value(self, problem: Problem, voxels: PlanningVoxels, seen_gy: Sequence[Dose]) -> float:
         """Return the metric in the doses of the optimiser."""
+        dose = problem.scoped(self.rule.scope, seen_gy)
+        points = self.objective.voxels
+        if isinstance(points, PointSet):
+            found = points.doses_gy(dose)
+            return metric_value(self.rule.metric, found, points.weight, self.rule.prescription_gy)
         volumes = volumes_that_count(self.rule, voxels)
         inside = volumes > 0
-        dose = problem.scoped(self.rule.scope, seen_gy)
         return metric_value(self.rule.metric, dose[inside], volumes[inside], self.rule.prescription_gy)
 
     @property
@@ -300,19 +305,23 @@ def volumes_that_count(rule: Rule, voxels: PlanningVoxels) -> NDArray[np.float64
 def goal_of_rule(rule: Rule, voxels: PlanningVoxels, scale_gy: float, margin: float) -> Goal:
     """Return the goal of a rule, with a share of its limit kept in reserve."""
     counted = volumes_that_count(rule, voxels)
-    chosen = VoxelSet.of_volumes(counted, rule.structure)
-    volume_cc = float(counted.sum())
+    of_maximum = voxels.points.get(rule.structure) if rule.metric.kind == "max" and rule.op.startswith("<") else None
+    chosen = of_maximum or VoxelSet.of_volumes(counted, rule.structure)
+    volume_cc = len(of_maximum) * voxels.grid.voxel_cc if of_maximum else float(counted.sum())
     goal = Goal(rule, _objective(rule, chosen, volume_cc, scale_gy, margin, FIRST_PENALTY), volume_cc, margin)
     goal.objective.weight *= goal.emphasis
     return goal
 
 
 def _objective(
-    rule: Rule, chosen: VoxelSet, volume_cc: float, scale_gy: float, margin: float, weight: float
+    rule: Rule, chosen: VoxelSet | PointSet, volume_cc: float, scale_gy: float, margin: float, weight: float
 ) -> Weighted:
     metric = rule.metric
     at_most = rule.op.startswith("<")
     percent_gy = rule.prescription_gy / 100
+    if isinstance(chosen, PointSet):
+        limit = rule.limit if metric.unit == "Gy" else rule.limit * percent_gy
+        return PointOverdose(chosen, limit * (1 - 0.5 * margin), weight, scale_gy)
     if metric.is_dose:
         limit = rule.limit if metric.unit == "Gy" else rule.limit * percent_gy
         if rule.kind == "normalisation":

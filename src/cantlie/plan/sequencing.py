@@ -77,7 +77,7 @@ def sequence(
         columns.pop(worst)
         mu = optimize.nnls(np.stack(columns, axis=1), wanted.ravel())[0] if columns else np.zeros(0)
         kept = mu >= least
-    segments = _segments(shapes, mu, raster)
+    segments = _segments(shapes, mu, raster, machine)
     make_legal(segments, machine)
     return segments
 
@@ -88,10 +88,15 @@ def _filled(lower: NDArray[np.int64], upper: NDArray[np.int64], shape: tuple[int
     return inside.astype(np.float64)
 
 
-def _segments(shapes: list[tuple[NDArray[np.int64], NDArray[np.int64]]], mu: Array, raster: Raster) -> Segments:
+def _segments(
+    shapes: list[tuple[NDArray[np.int64], NDArray[np.int64]]], mu: Array, raster: Raster, machine: Machine
+) -> Segments:
+    """Return tips that open the columns of shapes: rounded ends stand as much closer as they open beyond their tips."""
+    mlc = machine.mlc
+    assert mlc is not None
     leaves = raster.leaves
-    lower = np.array([s[0] for s in shapes], dtype=np.float64).reshape(-1, leaves)
-    upper = np.array([s[1] for s in shapes], dtype=np.float64).reshape(-1, leaves)
-    return Segments(
-        mu.copy(), raster.left_mm + lower * raster.width_mm, raster.left_mm + upper * raster.width_mm, lower >= 0
-    )
+    lower = raster.left_mm + raster.width_mm * np.array([s[0] for s in shapes], dtype=np.float64).reshape(-1, leaves)
+    upper = raster.left_mm + raster.width_mm * np.array([s[1] for s in shapes], dtype=np.float64).reshape(-1, leaves)
+    closer = np.clip(0.5 * (upper - lower - mlc.min_gap_mm), 0.0, mlc.tip_offset_mm)
+    is_open = np.array([s[0] for s in shapes], dtype=np.int64).reshape(-1, leaves) >= 0
+    return Segments(mu.copy(), lower + closer, upper - closer, is_open)

@@ -86,6 +86,7 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
     rules, masks, minimise = _masks(request, notes)
     target_names = tuple(target.name for target in request.targets)
     organs = tuple(name for name in masks if name not in (*target_names, BODY))
+    maxima = dict.fromkeys(r.structure for r in rules if r.metric.kind == "max" and r.structure in organs)
     voxels = planning_voxels(
         request.density.grid,
         masks,
@@ -94,6 +95,7 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
         organs=organs,
         voxel_mm=settings.voxel_mm,
         max_voxels=settings.max_voxels,
+        maxima=maxima,
     )
     progress(0.1, "choosing beam directions")
     model = beam_of(request.machine)

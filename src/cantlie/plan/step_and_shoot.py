@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.notes import Note
-from cantlie.core.progress import Progress, part
+from cantlie.core.progress import Progress
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_new_segments, with_settable_mu
+from cantlie.plan.apertures import FieldSegments, doses_of, refine, with_settable_mu
 from cantlie.plan.delivery import treatment_plan
 from cantlie.plan.directions import static_directions, target_rasters
 from cantlie.plan.fields import FieldSet
@@ -24,9 +24,6 @@ from cantlie.plan.segments import Segments
 from cantlie.plan.sequencing import sequence
 from cantlie.plan.technique import Site, Task
 from cantlie.plan.treatment import TreatmentPlan
-
-FIRST_SHARE_OF_SEGMENTS = 0.75
-"""Share of a field's segments that the fluence map is divided into; the rest is added where the dose asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class StepAndShoot:
 
     def first(self, task: Task, openings: Openings, progress: Progress) -> FieldSegments:
         """Return leaf sequences of the fluence."""
-        most = max(1, round(FIRST_SHARE_OF_SEGMENTS * task.request.settings.max_segments))
+        most = task.request.settings.max_segments
         result: FieldSegments = []
         for number, (plan, fields) in enumerate(zip(task.plans, openings, strict=True)):
             progress(number / len(task.plans), f"leaf sequences of {task.request.targets[number].name}")
@@ -58,21 +55,11 @@ class StepAndShoot:
         return result
 
     def refined(self, task: Task, shapes: FieldSegments, progress: Progress) -> FieldSegments:
-        """Return segments refined by the gradient of the objectives, with new ones where the dose asks for them."""
-        settings = task.request.settings
-        half = settings.aperture_iterations // 2
-        common = (task.problem, task.goals, task.voxels, task.machine)
-        segments = refine(
-            task.plans, shapes, *common, iterations=half, rounds=2, log=task.log, progress=part(progress, 0.0, 0.5)
-        )
-        for _ in range(settings.max_segments - round(FIRST_SHARE_OF_SEGMENTS * settings.max_segments)):
-            segments = with_new_segments(task.plans, segments, task.problem, task.machine, settings.max_segments)
-            segments = refine(
-                task.plans, segments, *common, iterations=6, rounds=1, prune=False, harden=False, log=task.log
-            )
+        """Return segments refined by the gradient of the objectives."""
         return refine(
-            task.plans, segments, *common, iterations=half, rounds=2, log=task.log, progress=part(progress, 0.5, 1.0)
-        )
+            task.plans, shapes, task.problem, task.goals, task.voxels, task.machine,
+            iterations=task.request.settings.aperture_iterations, rounds=4, log=task.log, progress=progress,
+        )  # fmt: skip
 
     def corrected(self, task: Task, shapes: FieldSegments, progress: Progress) -> FieldSegments:
         """Return segments that follow what the final dose taught."""

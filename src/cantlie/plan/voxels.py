@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,15 @@ from scipy import ndimage
 from cantlie.core.errors import PlanningError
 from cantlie.core.grid import Grid
 from cantlie.plan.objectives import VoxelSet
+from cantlie.plan.points import PointSet, point_set
 
 Fractions = NDArray[np.float32]
 Volumes = NDArray[np.float64]
 
 FINEST_MM = 2.5
 COARSEST_MM = 5.0
+BESIDE_MM = 10.0
+"""How far from targets all voxels are of full interest."""
 BODY_SHARE = 0.125
 FURTHEST_SHARE = 0.1
 """Share of an organ's voxels that stand for what lies beyond the reach: dose there is nearly that of the furthest."""
@@ -42,12 +45,15 @@ class PlanningVoxels:
         neighbours counts their volume too.
     distance_mm
         Target to the distance of each voxel from its surface, 0 inside, shape (n,).
+    points
+        Structure whose maximum counts to its points on the CT grid beside the targets.
     """
 
     grid: Grid
     index: NDArray[np.int64]
     volumes_cc: Mapping[str, NDArray[np.float64]]
     distance_mm: Mapping[str, NDArray[np.float64]]
+    points: Mapping[str, PointSet] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -122,6 +128,7 @@ def planning_voxels(
     voxel_mm: float | None,
     max_voxels: int,
     reach_mm: float = 60.0,
+    maxima: Iterable[str] = (),
 ) -> PlanningVoxels:
     """Choose the voxels that the optimiser sees.
 
@@ -142,6 +149,8 @@ def planning_voxels(
         Spacing of the coarse grid; None takes the finest that suits the targets (`fitting_voxel_mm`).
     reach_mm
         How far from the targets' planes along z voxels are kept at all.
+    maxima
+        The organs whose maximum has a limit.
 
     Raises
     ------
@@ -171,7 +180,7 @@ def planning_voxels(
     inside = coarse[body] > 0.5
     for name in (*targets, *organs):
         inside |= coarse[name] > 0
-    beside = inside & (near <= 10.0)
+    beside = inside & (near <= BESIDE_MM)
     organ = np.zeros_like(inside)
     for name in organs:
         organ |= (coarse[name] > 0) & (near <= reach_mm)
@@ -195,7 +204,12 @@ def planning_voxels(
     for name in organs:
         beyond_cc = float(regions[name].sum()) * source.voxel_cc - float(coarse[name].sum()) * grid.voxel_cc
         volumes[name] = _with_beyond(volumes[name], near[keep], beyond_cc)
-    return PlanningVoxels(grid, index, volumes, {name: distance[name][keep] for name in targets})
+    points = {
+        name: found
+        for name in maxima
+        if (found := point_set(source, regions[name], grid, index, volumes[name], near <= BESIDE_MM)) is not None
+    }
+    return PlanningVoxels(grid, index, volumes, {name: distance[name][keep] for name in targets}, points)
 
 
 def _with_beyond(volumes_cc: Volumes, distance_mm: Volumes, beyond_cc: float) -> Volumes:
