@@ -1,6 +1,7 @@
 """What a log file sees of a run: a line per stage, and a sign of life within a long one."""
 
 from cantlie.cli import console
+from cantlie.cli.main import run
 
 
 def test_steps_of_one_stage_are_told_every_few_seconds(monkeypatch, capsys):
@@ -19,3 +20,14 @@ def test_steps_of_one_stage_are_told_every_few_seconds(monkeypatch, capsys):
         "dose of field 1 of 9",
     ]
     assert [line.split(" s ")[0].strip() for line in lines[1:4]] == ["0.0", "5.0", "10.0"]
+
+
+def test_commissioned_figures_stand_beside_limits_of_the_same_unit(monkeypatch, capsys, tmp_path):
+    from cantlie.workflow import commission as workflow
+
+    judged = [
+        {"place": "x profile", "metric": "penumbra", "achieved": -2.001, "limit": 2.0, "unit": "mm", "verdict": "fail"}
+    ]
+    monkeypatch.setattr(workflow, "commission_machine", lambda *_: {"judged": judged, "warnings": [], "failed": 1})
+    run(["machine", "commission", str(tmp_path), "--name", "X", "--out", str(tmp_path / "out")])
+    assert "-2.001 mm" in (said := capsys.readouterr().out) and "2 mm" in said

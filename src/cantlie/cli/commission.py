@@ -47,7 +47,7 @@ def commission(
         say_json(results)
     else:
         rows = [
-            [row["place"], row["metric"], f"{row['achieved']:.2f} {row['unit']}", f"{row['limit']:g}", row["verdict"]]
+            [row["place"], row["metric"], *_with_units(row["achieved"], row["limit"], row["unit"]), row["verdict"]]
             for row in results["judged"]
         ]
         say_table(["curve", "figure", "found", "limit", "verdict"], rows, title=f"{chosen}: calculated − measured")
@@ -56,3 +56,9 @@ def commission(
         say(f"\nMachine: {request.out / 'machine.toml'}, report: {request.out / 'report.html'}. Research use only.")
     if results["failed"]:
         raise typer.Exit(1)
+
+
+def _with_units(achieved: float, limit: float, unit: str) -> tuple[str, str]:
+    from cantlie.evaluation.verdict import decimals
+
+    return f"{achieved:.{decimals(abs(achieved), limit, 2)}f} {unit}", f"{limit:g} {unit}"
