@@ -9,7 +9,8 @@ def test_a_row_says_the_least_violation_and_what_relaxing_buys() -> None:
     trade = Trade("Stomach", "Dmax", "<", 30.0, "Gy", "course", 31.0, 93.1, 3.1)
     conflict = Conflict("PTV", "V95%[%]", ">=", 95.0, "%", "PTV", 10, "contradiction", 90.0, 89.5, (trade,))
     assert conflict.least_violation == 5.0
-    assert "Stomach Dmax < 31 instead of 30 Gy would give 93.1" in conflict.sentence()
+    assert "Stomach Dmax < 31 instead of 30 Gy would give 93.1" in conflict.note().message
+    assert "delivered 89.5 %, missed by 5.5 %; the fluence comes to 90 % at best" in conflict.note().message
     table = conflict_rows([conflict], {})
     cells = [cell.value if isinstance(cell, Cell) else cell for cell in table.rows[0]]
     text = " ".join(str(cell) for cell in cells).replace("\u00a0", " ")
@@ -20,7 +21,8 @@ def test_a_row_says_the_least_violation_and_what_relaxing_buys() -> None:
 def test_what_only_the_segments_miss_is_no_contradiction() -> None:
     conflict = Conflict("Heart", "Dmax", "<", 30.0, "Gy", "course", 1, "delivery", 29.0, 30.4)
     assert conflict.least_violation < 0
-    assert "holds in the fluence (29) but not in the segments (30.4)" in conflict.sentence()
+    assert conflict.note().sentence().startswith("Heart: Dmax < 30 Gy (course) was not met")
+    assert "the fluence holds it (29 Gy), the segments do not" in conflict.note().message
     cells = conflict_rows([conflict], {}).rows[0]
     assert "more segments" in str(cells[-1])
     assert isinstance(cells[0], Cell) and "deliverable plan does not" in cells[0].note

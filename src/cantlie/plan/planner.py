@@ -131,8 +131,11 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
         openings = [
             openings_of(plan, fields, request.machine) for plan, fields in zip(setup.plans, final.shapes, strict=True)
         ]
-    result = _result(work, setup, openings, final, factors, outcomes)
-    return replace(result, conflicts=conflicts, notes=(*result.notes, *technique.remarks()))
+    notes = (*setup.notes, *(conflict.note() for conflict in conflicts), *technique.remarks())
+    return PlanningResult(
+        _planned(request, setup, openings, final, factors, notes), outcomes, work.log.history(), work.seconds, notes,
+        conflicts,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -358,23 +361,21 @@ def dose_grid(request: PlanningRequest) -> Grid:
     return request.density.grid.resampled(spacing)
 
 
-def _result(
-    work: _Work,
+def _planned(
+    request: PlanningRequest,
     setup: Setup,
     openings: Openings,
     final: _Delivered,
     factors: tuple[float, ...],
-    outcomes: tuple[GoalOutcome, ...],
-) -> PlanningResult:
-    request = work.request
-    notes = [*setup.notes, *_conflicts(outcomes)]
+    notes: Sequence[Note],
+) -> tuple[PlannedTarget, ...]:
     planned = []
     for target, plan, treatment, dose, fields, factor in zip(
         request.targets, setup.plans, final.plans, final.doses, openings, factors, strict=True
     ):
         own = tuple(note for note in notes if note.where == target.name)
         planned.append(PlannedTarget(target, replace(treatment, notes=own), dose, _fluence_maps(plan, fields), factor))
-    return PlanningResult(tuple(planned), outcomes, work.log.history(), work.seconds, tuple(notes))
+    return tuple(planned)
 
 
 def _fluence_maps(plan: FieldSet, openings: Sequence[NDArray[np.float64]]) -> tuple[FluenceMap, ...]:
@@ -386,16 +387,3 @@ def _fluence_maps(plan: FieldSet, openings: Sequence[NDArray[np.float64]]) -> tu
         else:
             maps.append(FluenceMap(raster.across_mm, raster.along_mm, values.T))
     return tuple(maps)
-
-
-def _conflicts(outcomes: Sequence[GoalOutcome]) -> list[Note]:
-    broken = [outcome for outcome in outcomes if not outcome.met]
-    return [
-        Note(
-            f"{outcome.metric} {outcome.op} {outcome.limit:g} {outcome.unit} ({outcome.scope}) was not met beside the "
-            f"other rules: delivered {outcome.delivered:.4g} {outcome.unit}, missed by "
-            f"{outcome.excess:.3g} {outcome.unit}",
-            outcome.structure,
-        )
-        for outcome in broken
-    ]

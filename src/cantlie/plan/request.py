@@ -252,17 +252,23 @@ class Conflict:
         """By how much the rule is missed at least, in its unit; not positive when the fluence holds it."""
         return self.best - self.limit if self.op.startswith("<") else self.limit - self.best
 
-    def sentence(self) -> str:
-        """Return the conflict in one line."""
-        rule = f"{self.structure} {self.metric} {self.op} {self.limit:g} {self.unit}"
+    def note(self) -> Note:
+        """Return what became of the rule, what is possible, and what relaxing others would buy."""
+        missed = abs(self.delivered - self.limit)
         if self.kind == "delivery":
-            return f"{rule} holds in the fluence ({self.best:.4g}) but not in the segments ({self.delivered:.4g})"
+            cause = f"the fluence holds it ({self.best:.4g} {self.unit}), the segments do not"
+        else:
+            cause = f"the fluence comes to {self.best:.4g} {self.unit} at best"
         trades = "; ".join(
             f"{t.structure} {t.metric} {t.op} {t.relaxed_to:g} instead of {t.limit:g} {t.unit} would give {t.best:.4g}"
             for t in self.opposed_by
         )
-        against = f" ({trades})" if trades else ""
-        return f"{rule} cannot hold beside the other rules: at best {self.best:.4g} {self.unit}{against}"
+        return Note(
+            f"{self.metric} {self.op} {self.limit:g} {self.unit} ({self.scope}) was not met beside the other rules: "
+            f"delivered {self.delivered:.4g} {self.unit}, missed by {missed:.3g} {self.unit}; {cause}"
+            + (f" ({trades})" if trades else ""),
+            self.structure,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
