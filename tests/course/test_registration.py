@@ -152,3 +152,24 @@ def test_a_real_ct_deformed_by_13_mm_is_found_within_2_mm():
     error = np.linalg.norm(found.field.at(grid.points_mm()) - truth_mm, axis=-1)[liver]
     assert np.percentile(error, 95) <= 2.0
     assert found.seconds < 60
+
+
+@pytest.mark.parametrize("outside", [0.0, -1000.0])
+@pytest.mark.parametrize("corner", [(0, 0, 0), (3, 5, 4), (7, 9, 9)])
+def test_pulling_only_what_is_within_reach_changes_nothing(corner, outside):
+    """Every voxel is that of the moving image at its displaced point, also for structures at an edge of the image."""
+    random = np.random.default_rng(3)
+    reference = Grid((9, 12, 14), (3.0, 3.0, 4.0), (-10.0, 5.0, 20.0))
+    source = Grid((10, 11, 12), (2.5, 3.5, 4.0), (-12.0, 2.0, 14.0))
+    displacement = np.array([4.0, -2.0, 3.0]) + random.uniform(-6, 6, (*reference.shape, 3))
+    field = DisplacementField(reference, displacement.astype(np.float32))
+    values = np.full(source.shape, outside, dtype=np.float32)
+    k, j, i = corner
+    values[k : k + 3, j : j + 2, i : i + 3] += random.uniform(1, 9, values[k : k + 3, j : j + 2, i : i + 3].shape)
+    target = Grid((12, 16, 15), (2.0, 3.0, 3.5), (-14.0, 0.0, 12.0))
+    plain = Volume(source, values).sample(field.moving_points_mm(target.points_mm()), outside=outside)
+    pulled = field.pull(Volume(source, values), target, outside=outside).values
+    np.testing.assert_allclose(pulled, plain, atol=1e-4)
+    assert (plain != outside).any()
+    empty = Volume(source, np.full(source.shape, outside, dtype=np.float32))
+    assert (field.pull(empty, target, outside=outside).values == outside).all()

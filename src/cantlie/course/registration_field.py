@@ -121,11 +121,35 @@ class DisplacementField:
     def pull(self, moving: Volume, grid: Grid | None = None, *, outside: float = 0.0) -> Volume:
         """Return a volume of the moving image on the reference (or on another grid in its place), trilinear."""
         target = grid or self.grid
-        result = np.empty(target.shape, dtype=np.float32)
-        for layers in _layers(target):
-            points = _points_of_layers(target, layers)
-            result[layers] = moving.sample(self.moving_points_mm(points), outside=outside)
+        result = np.full(target.shape, outside, dtype=np.float32)
+        moving = Volume(moving.grid, np.asarray(moving.values, dtype=np.float64))  # once, not for every layer
+        k, j, i = self._within_reach(moving, target, outside)
+        z, y, x = target.z_mm[k], target.y_mm[j], target.x_mm[i]
+        for layers in _layers(len(z), len(y) * len(x)):
+            points = np.stack(np.meshgrid(z[layers], y, x, indexing="ij")[::-1], axis=-1)
+            result[k, j, i][layers] = moving.sample(self.moving_points_mm(points), outside=outside)
         return Volume(target, result)
+
+    def _within_reach(self, moving: Volume, target: Grid, outside: float) -> tuple[slice, slice, slice]:
+        """Return the part of a grid whose points may lie in the moving image where that is not ``outside``.
+
+        No displacement is beyond those of the field, so a structure's mask is pulled near the structure alone.
+        """
+        differs = np.asarray(moving.values) != outside
+        source = moving.grid
+        result = []
+        for axis, (own, other) in enumerate(
+            zip((target.z_mm, target.y_mm, target.x_mm), (source.z_mm, source.y_mm, source.x_mm), strict=True)
+        ):
+            there = np.flatnonzero(differs.any(axis=tuple(n for n in range(3) if n != axis)))
+            if not len(there):
+                return slice(0), slice(0), slice(0)
+            moves = self.displacement_mm[..., 2 - axis]
+            voxel_mm = source.spacing_mm[2 - axis]  # values reach one voxel further, by interpolation
+            low, high = other[there[0]] - voxel_mm - moves.max(), other[there[-1]] + voxel_mm - moves.min()
+            inside = np.flatnonzero((own >= low) & (own <= high))
+            result.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0))
+        return result[0], result[1], result[2]
 
     def jacobian(self) -> NDArray[np.float64]:
         """Return the determinant of the Jacobian per voxel: local volume in the moving image over the reference."""
@@ -142,11 +166,6 @@ class DisplacementField:
         return np.asarray(np.linalg.det(gradient))
 
 
-def _layers(grid: Grid, at_once: int = 400_000) -> list[slice]:
-    step = max(1, at_once // (grid.shape[1] * grid.shape[2]))
-    return [slice(k, min(k + step, grid.shape[0])) for k in range(0, grid.shape[0], step)]
-
-
-def _points_of_layers(grid: Grid, layers: slice) -> NDArray[np.float64]:
-    z, y, x = np.meshgrid(grid.z_mm[layers], grid.y_mm, grid.x_mm, indexing="ij")
-    return np.stack([x, y, z], axis=-1)
+def _layers(count: int, size: int, at_once: int = 400_000) -> list[slice]:
+    step = max(1, at_once // max(size, 1))
+    return [slice(k, min(k + step, count)) for k in range(0, count, step)]

@@ -128,7 +128,9 @@ def _stages(
     else:
         notes.append(Note("no landmarks were given, so the target registration error was not measured (--landmarks)",
                           "registration", "info"))  # fmt: skip
-    files = _export(request, planning, moving, link, settings)
+    files = run.stage(
+        "contours carried over", "", lambda _: _export(request, planning, moving, link, settings), keep=False
+    )
     results = {
         "title": f"{moving.kind} registered to the planning CT",
         "moving": {"kind": moving.kind, "description": moving.description,
