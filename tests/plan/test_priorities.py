@@ -92,7 +92,7 @@ def test_the_conflict_says_the_least_violation_and_what_relaxing_buys() -> None:
     trade = next(t for t in row.opposed_by if t.structure == "Stomach")
     assert trade.relaxed_to == 5.0 and trade.gain > 0
     assert trade.best == pytest.approx(row.best + trade.gain)
-    assert "Stomach Dmax <= 5 instead of 4 Gy" in row.sentence()
+    assert "Stomach Dmax <= 5 instead of 4 Gy" in row.note().message
 
 
 def test_the_conflict_says_how_much_room_serves_at_all() -> None:
