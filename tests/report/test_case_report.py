@@ -207,6 +207,8 @@ def test_outlines_that_look_alike_share_a_line_of_the_legend():
 
     assert labels("GTV_1", "GTV_2", "GTV_3") == ["GTV_1 to GTV_3"]
     assert labels("Liver of the MRI", "Met of the MRI") == ["Liver of the MRI, Met of the MRI"]
+    many = [f"{name} of the CT" for name in ("Lung_R", "Lung_L", "Kidney_R", "Kidney_L", "Spleen", "Heart", "Liver")]
+    assert labels(*many) == ["Lung_R of the CT, Lung_L of the CT, Kidney_R of the CT and 4 more"]
 
 
 def test_displacements_name_the_side_of_the_patient():

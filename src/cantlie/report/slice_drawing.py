@@ -32,6 +32,9 @@ class Entry:
     dash: Any = "-"
 
 
+_LONGEST_LABEL = 60  # signs that fit beside a line of a legend
+
+
 def merged(entries: Iterable[Entry]) -> list[Entry]:
     """Write neighbours that look alike as one line: ``GTV_1 to GTV_6``, or ``Liver, Spleen``."""
     merged: list[Entry] = []
@@ -44,7 +47,13 @@ def merged(entries: Iterable[Entry]) -> list[Entry]:
 def _joined(labels: Sequence[str]) -> str:
     stems = {label.rstrip("0123456789") for label in labels}
     numbered = len(stems) == 1 and all(label not in stems for label in labels)
-    return f"{labels[0]} to {labels[-1]}" if numbered and len(labels) > 2 else ", ".join(labels)
+    if numbered and len(labels) > 2:
+        return f"{labels[0]} to {labels[-1]}"
+    shown = list(labels)
+    while len(shown) > 1 and len(", ".join(shown)) > _LONGEST_LABEL:
+        shown.pop()
+    more = len(labels) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def background(axes: Axes, ct: Volume, view: View, cut: Slice, window: tuple[float, float]) -> None:
