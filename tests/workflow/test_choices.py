@@ -7,6 +7,7 @@ import pytest
 from cantlie.core.errors import CantlieError, InputError
 from cantlie.protocol.loading import load_protocol
 from cantlie.workflow.choices import with_choices
+from cantlie.workflow.evaluate_case import EvaluateCase, evaluate_case
 from cantlie.workflow.plan_case import plan_case
 from cantlie.workflow.planned_case import PlanCase
 from cantlie.workflow.what_if import WhatIf
@@ -33,17 +34,21 @@ def test_planes_that_do_not_exist_are_refused(plane):
     assert caught.value.where == "--plane"
 
 
-def test_an_unusable_shift_log_is_refused_before_planning(tmp_path):
+@pytest.mark.parametrize(("work", "kind"), [(plan_case, PlanCase), (evaluate_case, EvaluateCase)])
+def test_an_unusable_shift_log_is_refused_before_the_case_is_read(work, kind, tmp_path):
     """The case does not exist: whoever reads it first would complain about that instead."""
+
+    def request(what_if: WhatIf) -> PlanCase | EvaluateCase:
+        return kind(Path("no case"), protocol=PROTOCOL, out=tmp_path / "out", what_if=what_if)
+
     log = tmp_path / "log.csv"
     log.write_bytes(b"\xff\xfe\x00binary")
-    request = PlanCase(Path("no case"), PROTOCOL, tmp_path / "out", what_if=WhatIf(shifts=log))
     with pytest.raises(CantlieError) as caught:
-        plan_case(request)
+        work(request(WhatIf(shifts=log)))
     assert "log.csv" in caught.value.where
-    both = WhatIf(shifts=log, simulated_mm=(2.0, 2.0))
     with pytest.raises(InputError, match="both given"):
-        plan_case(PlanCase(Path("no case"), PROTOCOL, tmp_path / "out", what_if=both))
+        work(request(WhatIf(shifts=log, simulated_mm=(2.0, 2.0))))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", [{"given": 3}, {"previous_ct": Path("ct")}])

@@ -57,7 +57,7 @@ def shift_log_for(
 ) -> ShiftLog | None:
     """Return the shift log that the user gives, readable and of one patient; None without one.
 
-    Called before anything is planned too: what is wrong with a log is said at once, not after minutes.
+    Called before anything is planned or judged too: what is wrong with a log is said at once, not after minutes.
 
     Raises
     ------

@@ -35,6 +35,7 @@ from cantlie.workflow.delivery_record import (
     delivery_results,
     delivery_sections,
 )
+from cantlie.workflow.displaced_course import shift_log_for
 from cantlie.workflow.displaced_engine import EngineChanges, engine_changes
 from cantlie.workflow.dosimetry import COURSE, Dosimetry, judge_doses
 from cantlie.workflow.evaluation_page import evaluation_report
@@ -169,6 +170,7 @@ def evaluate_case(request: EvaluateCase, progress: Progress = silent) -> Dosimet
     protocol, _ = with_choices(load_protocol(request.protocol), scheme=request.scheme)
     if request.machine:
         load_machine(request.machine)  # a wrong name is refused before the work begins
+    shift_log_for(request.what_if.shifts, request.what_if.simulated_mm)
     with RunFolder(request.out, {"name": "evaluate", "protocol": request.protocol}, STAGES, progress) as run:
         return _stages(run, request, protocol)
 
