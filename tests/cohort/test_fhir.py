@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from cantlie.cli.main import run
-from cantlie.cohort.fhir import fhir_bundle
+from cantlie.cohort.fhir import DISEASE_STATUS, EVENT, RESPONSE, fhir_bundle
 from cantlie.cohort.fhir_reading import read_fhir_bundle
 from cantlie.cohort.importing import read_cohort
+from cantlie.cohort.schema import TABLES
+from cantlie.cohort.tables import Cohort, typed_table
 from cantlie.core.files import write_text
 
 ALLOWED_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
@@ -196,3 +198,53 @@ def test_a_date_without_a_day_is_left_out_and_said(tmp_path, partial):
     assert str(row["start"]) == "NaT" and str(row["end"].date()) == "2019-06-07"
     assert cohort.table("events").empty
     assert any("without a day" in note.message for note in cohort.notes)
+
+
+WITHOUT_A_DAY = [
+    {},
+    {"effectiveDateTime": "2020"},
+    {"effectiveDateTime": "2020-13-41"},
+    {"effectiveDateTime": "0001-01-01"},
+]
+
+
+@pytest.mark.parametrize("when", WITHOUT_A_DAY)
+@pytest.mark.parametrize("system", [EVENT, RESPONSE])
+def test_an_event_without_a_day_is_left_out_and_said(tmp_path, capsys, when, system):
+    """Otherwise the tables that are written could not be read, and the cohort not be written back as a bundle."""
+    patient = {"resourceType": "Patient", "id": "a", "deceasedBoolean": True}
+    course = {
+        "resourceType": "Procedure",
+        "subject": {"reference": "Patient/a"},
+        "code": {"coding": [{"code": "1217123003"}]},
+    }
+    event = {
+        "resourceType": "Observation",
+        "subject": {"reference": "Patient/a"},
+        "identifier": [{"system": system, "value": "local_progression"}],
+        "code": {"coding": [{"system": DISEASE_STATUS[0], "code": DISEASE_STATUS[1]}]},
+        **when,
+    }
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": one} for one in (patient, course, event)]}
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(bundle), encoding="utf-8")
+    cohort = read_fhir_bundle(path)
+    assert cohort.table("events").empty and cohort.table("assessments").empty
+    said = [note.message for note in cohort.notes]
+    assert "events and responses without a day were left out" in said
+    assert "deaths without a day were left out" in said
+    assert not of_type(fhir_bundle(cohort), "Observation")
+    assert run(["study", "fhir", str(path), "--out", str(tmp_path / "back")]) == 0
+    assert "without a day" in capsys.readouterr().err
+
+
+def test_dates_that_a_cohort_in_memory_lacks_are_marked_as_unknown():
+    tables = {
+        "patients": [{"patient_id": "P1"}],
+        "events": [{"patient_id": "P1", "date": None, "kind": kind} for kind in ("death", "local_progression")],
+    }
+    bundle = fhir_bundle(Cohort({name: typed_table(TABLES[name], rows) for name, rows in tables.items()}))
+    (patient,), (event,) = of_type(bundle, "Patient"), of_type(bundle, "Observation")
+    assert patient["deceasedBoolean"] is True and "deceasedDateTime" not in patient
+    assert "effectiveDateTime" not in event
+    assert event["_effectiveDateTime"]["extension"][0]["valueCode"] == "unknown"

@@ -57,13 +57,16 @@ def fhir_bundle(cohort: Cohort) -> dict[str, Any]:
     ids: dict[str, str] = {}
     stopped: set[str] = set()
     events = cohort.table("events")
-    deaths = {str(row["patient_id"]): _day(row["date"]) for row in events[events["kind"] == "death"].to_dict("records")}
+    deaths = {str(row["patient_id"]): row["date"] for row in events[events["kind"] == "death"].to_dict("records")}
     for number, row in enumerate(cohort.patients.to_dict("records"), start=1):
         patient = str(row["patient_id"])
         ids[patient] = _id("patient", number, patient)
         if row.get("completed") == "no":
             stopped.add(patient)
-        entries.append(_patient(ids[patient], patient, row.get("sex"), cohort.synthetic, deaths.get(patient)))
+        entries.append(_patient(ids[patient], patient, row.get("sex"), cohort.synthetic))
+        if patient in deaths:
+            day = deaths[patient]
+            entries[-1].update({"deceasedDateTime": _day(day)} if _known(day) else {"deceasedBoolean": True})
         entries += _tumour(number, ids[patient], row)
     for number, row in enumerate(cohort.table("courses").to_dict("records"), start=1):
         patient = str(row["patient_id"])
@@ -92,7 +95,7 @@ def _id(kind: str, number: int, patient: str) -> str:
     return f"{kind}-{number}-{plain}"
 
 
-def _patient(identifier: str, pseudonym: str, sex: object, synthetic: bool, death: str | None) -> dict[str, Any]:
+def _patient(identifier: str, pseudonym: str, sex: object, synthetic: bool) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": "Patient",
         "id": identifier,
@@ -101,8 +104,6 @@ def _patient(identifier: str, pseudonym: str, sex: object, synthetic: bool, deat
     }
     if synthetic:
         resource["active"] = False
-    if death:
-        resource["deceasedDateTime"] = death
     return resource
 
 
@@ -185,8 +186,11 @@ def _observation(identifier: str, system: str, value: str, patient: str, row: Ma
         "status": "final",
         "code": {"coding": [{"system": system_code, "code": code, "display": display}]},
         "subject": {"reference": f"Patient/{patient}"},
-        "effectiveDateTime": _day(row["date"]),
     }
+    if _known(row["date"]):
+        resource["effectiveDateTime"] = _day(row["date"])
+    else:
+        resource["_effectiveDateTime"] = {"extension": [{"url": _ABSENT, "valueCode": "unknown"}]}
     if _text(row.get("lesion_id")):
         resource["bodySite"] = {"text": _text(row["lesion_id"])}
     return resource

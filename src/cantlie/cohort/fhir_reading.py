@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from cantlie.core.notes import Note
 
 _COURSE_CODE = "1217123003"
 _GY = {"cGy": 0.01, "Gy": 1.0}
+_FIRST_YEAR, _LAST_YEAR = 1800, 2200
 _GIVES_AWAY = ("name", "birthDate", "telecom", "address", "photo", "contact")
 
 
 def read_fhir_bundle(path: Path) -> Cohort:
     """Read a FHIR R4 bundle; what Cantlie wrote comes back as it was.
 
-    Of other systems' bundles patients get new pseudonyms, and names, birth dates and addresses are left out. Courses
+    Of other systems' bundles patients get new pseudonyms, and names, birth dates and addresses are left out, as are
+    events without a day, with a note. Courses
     are Procedures coded as a radiotherapy course (SNOMED CT 1217123003) or in mCODE's Radiotherapy Course Summary.
 
     Raises
@@ -83,6 +86,8 @@ class _Reader:
             died = self._date(one, "deceasedDateTime")
             if died:
                 events.append({"patient_id": patient_id, "date": died, "kind": "death"})
+            elif one.get("deceasedBoolean") is True or _text(one, "deceasedDateTime"):
+                self._note("deaths without a day were left out")
         for one in self._of("BodyStructure"):
             self.sites[_text(one, "id")] = _text(_dict(one.get("location")), "text")
         for one in self._of("Condition"):
@@ -107,10 +112,16 @@ class _Reader:
             self.notes.append(note)
 
     def _date(self, one: Mapping[str, Any], key: str) -> str | None:
-        """Return a date; None without one, and for a year or month alone, which is no day."""
+        """Return a date; None without one, for a year or month alone, which is no day, and for what is no date."""
         found = _text(one, key)[:10]
         if found and len(found) < 10:
             self._note("dates without a day (a year or a month alone) were left out")
+            return None
+        try:
+            if found and not _FIRST_YEAR <= date.fromisoformat(found).year <= _LAST_YEAR:
+                raise ValueError(found)
+        except ValueError:
+            self._note(f"dates that do not exist ({found!r} and the like) were left out")
             return None
         return found or None
 
@@ -154,9 +165,11 @@ class _Reader:
             edition = _text(_dict(one.get("method")), "text").removeprefix("AJCC edition ")
             if edition.isdigit():
                 patient["ajcc_edition"] = int(edition)
+        elif not row["date"] and (kind in EVENT_KINDS or DISEASE_STATUS[1] in codes):
+            self._note("events and responses without a day were left out")
         elif kind in EVENT_KINDS:
             events.append({**row, "kind": kind, "detail": _text(_first(one.get("note")), "text") or None})
-        elif DISEASE_STATUS[1] in codes and row["date"]:
+        elif DISEASE_STATUS[1] in codes:
             said = _text(value, "text") if _identifier(one, RESPONSE) else ""
             coded = next((name for name, (code, _) in RESPONSES.items() if code in _codes(value)), "NE")
             method = _text(_dict(one.get("method")), "text") or None
