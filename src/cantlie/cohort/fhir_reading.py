@@ -34,9 +34,9 @@ _GIVES_AWAY = ("name", "birthDate", "telecom", "address", "photo", "contact")
 def read_fhir_bundle(path: Path) -> Cohort:
     """Read a FHIR R4 bundle; what Cantlie wrote comes back as it was.
 
-    Of other systems' bundles patients get new pseudonyms, and names, birth dates and addresses are left out, as are
-    events without a day, with a note. Courses
-    are Procedures coded as a radiotherapy course (SNOMED CT 1217123003) or in mCODE's Radiotherapy Course Summary.
+    Of other systems' bundles patients get new pseudonyms, and names, birth dates and addresses are left out; of
+    all, events without a day. Notes say so. Courses are Procedures coded as a radiotherapy course (SNOMED CT
+    1217123003) or in mCODE's Radiotherapy Course Summary.
 
     Raises
     ------
