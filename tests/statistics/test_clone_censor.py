@@ -1,5 +1,7 @@
 """Clone, censor, weight on simulated cohorts in which the treatment does nothing, or a known something."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from cantlie.core.errors import StatisticsError
 from cantlie.statistics.clone_censor import clone_censor_weight
 
 GRACE = 3.0
+DATA = Path(__file__).parents[1] / "data" / "statistics"
 
 
 def simulated(seed, n=4000, *, frailty=1.0, effect=1.0):
@@ -98,6 +101,34 @@ def test_a_start_at_time_zero_counts_as_one_just_after_it():
     ]
     assert found[0].model.coef == pytest.approx(found[1].model.coef, abs=1e-9)
     assert found[0].largest_weight == pytest.approx(found[1].largest_weight, rel=1e-9)
+
+
+def test_who_does_not_start_at_time_zero_is_weighted_from_there_on():
+    """Some die before the first later start: they count with the same weight as if the others started an instant on."""
+    time, event, exposure, covariates = simulated(4, n=600)
+    exposure = np.ceil(2 * exposure) / 2
+    exposure[exposure >= time] = np.nan
+    at_once = np.arange(600) % 7 == 0
+    assert (event & (time < np.nanmin(exposure)) & ~at_once).any()
+    found = [
+        clone_censor_weight(time, event, np.where(at_once, when, exposure), covariates, grace=GRACE)
+        for when in (0.0, 1e-9)
+    ]
+    assert found[0].model.coef == pytest.approx(found[1].model.coef, abs=1e-9)
+    rows = found[0].rows[found[0].rows["strategy"] == 0]
+    assert (rows.loc[rows["start"] == 0, "weight"] > 1).all()
+    assert (found[0].rows["stop"] > found[0].rows["start"]).all()
+
+
+def test_treatments_at_time_zero_and_later__against_r():
+    """Values that clone_censor.R beside the data prints (R 4.2.2, survival 3.5-3)."""
+    data = pd.read_csv(DATA / "clone_censor.csv")
+    assert (data["exposure"] == 0).sum() == 20
+    covariates = data[["frail", "age"]].astype(float)
+    found = clone_censor_weight(data["time"], data["event"], data["exposure"], covariates, grace=GRACE)
+    assert found.model.coef[0] == pytest.approx(0.051619422361, abs=1e-9)
+    assert found.model.se[0] == pytest.approx(0.195354037574, abs=1e-9)
+    assert found.largest_weight == pytest.approx(2.638434211311, abs=1e-9)
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.5, 100.0, np.nan])

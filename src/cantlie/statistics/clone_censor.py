@@ -77,7 +77,9 @@ def clone_censor_weight(
     of the grace period without treatment in the first. As patients leave for reasons that bear on their outcome, those
     who stay are weighted by the inverse of their probability to stay, given the covariates at time zero: from a Cox
     model of the time to treatment (Breslow's baseline) in the second strategy, from a logistic regression among those
-    alive at the end of the grace period in the first.
+    alive at the end of the grace period in the first. Where treatments start at time zero itself, those who stay are
+    weighted from just after it (Maringe et al.: a weight at time t is the inverse of the probability to be uncensored
+    at t).
 
     Parameters
     ----------
@@ -169,8 +171,11 @@ def clone_censor_weight(
 def _cuts(
     t: NDArray[np.float64], d: NDArray[np.bool_], start: NDArray[np.float64], grace: float
 ) -> NDArray[np.float64]:
-    """Return the times up to the end of the grace period at which weights change: some quantiles of the starts."""
-    starts = np.unique(start[(start > 0) & (start <= grace)])
+    """Return the times up to the end of the grace period at which weights change: some quantiles of the starts.
+
+    Time zero is one of them where treatments start then: who is untreated just after it is weighted from there on.
+    """
+    starts = np.unique(start[start <= grace])
     if starts.size > _MOST_CUTS:
         starts = np.unique(np.quantile(starts, np.linspace(0, 1, _MOST_CUTS)))
     return np.unique(np.append(starts[starts < grace], grace))
@@ -247,6 +252,8 @@ def _untreated_rows(
     for number in range(cuts.size + 1):
         low = 0.0 if number == 0 else float(cuts[number - 1])
         high = np.inf if number == cuts.size else float(cuts[number])
+        if high == 0:
+            continue
         own = np.flatnonzero(stop > low)
         weight = np.ones(own.size) if number == 0 else 1 / stay[own, number - 1]
         end = np.minimum(stop[own], high)
