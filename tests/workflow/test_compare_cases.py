@@ -28,7 +28,7 @@ from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 from cantlie.protocol.loading import load_protocol
 from cantlie.radiobiology.repair import Repair
 from cantlie.target.build import build_targets
-from cantlie.workflow import archive, compare_cases
+from cantlie.workflow import archive, compare_cases, comparison_statements
 from cantlie.workflow.choices import with_choices
 from cantlie.workflow.compare_cases import CompareCases
 from cantlie.workflow.comparison_biology import Assumptions, Corner, bed_volume
@@ -275,6 +275,34 @@ def test_sentences_say_the_numbers_of_their_row_and_no_other_order(results):
         if row["sureness"] == "within tolerance":
             assert abs(row["difference"]) <= TOLERANCE * 48
         assert row["low"] - 1e-9 <= row["difference"] <= row["high"] + 1e-9
+
+
+ARMS = [SimpleNamespace(id=name, prescription_gy=48.0) for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "a", "b", "said"),
+    [
+        ("min", 25.6, 105.4, "26 min with a, 105 min with b; difference −79 min."),
+        ("min", 26.2, 26.4, "26 min with a, 26 min with b; difference below 1 min."),
+        ("sessions", 6.0, 5.0, "6 sessions with a, 5 sessions with b; difference +1 session."),
+        ("days", 1.0, 1.0, "1 day with a, 1 day with b; the same."),
+    ],
+)
+def test_counts_and_their_difference_have_a_unit_and_fit_as_printed(unit, a, b, said):
+    row = comparison_statements._count("some amount", unit, a, b, 0, *ARMS)
+    assert row.sentence == f"Some amount: {said}"
+    assert (row.difference, row.sureness) == (a - b, "same" if a == b else "counted")
+
+
+@pytest.mark.parametrize(("a", "b"), [(40.04, 42.06), (40.04, 41.49), (40.0, 41.47), (40.0, 41.42), (20.04, 20.16)])
+def test_doses_their_difference_and_its_tolerance_fit_as_printed(a, b):
+    row = comparison_statements._physical("Organs", "dose", *ARMS, a, b)
+    first, other, apart, limit = (
+        float(n.replace("\N{MINUS SIGN}", "-")) for n in re.findall(r"([+−]?\d+\.\d+) Gy", row.sentence)
+    )
+    assert apart == pytest.approx(first - other, abs=1e-9)
+    assert (abs(apart) > limit) == (row.sureness == "beyond tolerance") == (abs(a - b) > 0.03 * 48)
 
 
 def test_physical_dose_eqd2_and_bed_never_share_a_column(out, three):

@@ -74,19 +74,22 @@ def statements(first: Arm, other: Arm, assumptions: Assumptions) -> tuple[Statem
 def _physical(topic: str, quantity: str, first: Arm, other: Arm, a: float, b: float) -> Statement:
     tolerance = TOLERANCE * min(first.prescription_gy, other.prescription_gy)
     difference = a - b
-    head = f"{_capital(quantity)}: {a:.1f} Gy with {first.id}, {b:.1f} Gy with {other.id}"
+    beyond = abs(difference) > tolerance
+    digits = 1 if beyond and round(abs(_as_printed(a, b, 1)), 1) > round(tolerance, 1) else 2
+    signed, limit = _signed(_as_printed(a, b, digits), digits), f"{tolerance:.{digits}f}"
     sureness: Sureness
     if abs(difference) < 0.005:
-        sureness, tail = "same", "the same"
-    elif abs(difference) <= tolerance:
+        sureness, digits, tail = "same", 1, "the same"
+    elif beyond:
+        sureness = "beyond tolerance"
+        tail = f"{signed} Gy is more than the {limit} Gy that a dose calculation may be off"
+    else:
         sureness = "within tolerance"
         tail = (
-            f"{_signed(difference, 2)} Gy is within the {tolerance:.1f} Gy (3 % of the lower prescription) that a dose "
-            "calculation may be off, so it is not counted as a difference"
+            f"{signed} Gy is within the {limit} Gy (3 % of the lower prescription) that a dose calculation may be off, "
+            "so it is not counted as a difference"
         )
-    else:
-        sureness = "beyond tolerance"
-        tail = f"{_signed(difference, 1)} Gy is more than the {tolerance:.1f} Gy that a dose calculation may be off"
+    head = f"{_capital(quantity)}: {a:.{digits}f} Gy with {first.id}, {b:.{digits}f} Gy with {other.id}"
     return Statement(topic, quantity, "Gy", first.id, other.id, a, b, difference, difference, difference, sureness,
                      f"{head}; {tail}.")  # fmt: skip
 
@@ -239,13 +242,25 @@ def _counts(first: Arm, other: Arm) -> list[Statement | None]:
 
 
 def _count(quantity: str, unit: str, a: float, b: float, digits: int, first: Arm, other: Arm) -> Statement:
-    tail = "the same" if a == b else f"difference {_signed(a - b, digits)}"
-    sentence = (
-        f"{_capital(quantity)}: {a:.{digits}f} {unit} with {first.id}, {b:.{digits}f} {unit} with {other.id}; {tail}."
-    )
+    apart = _as_printed(a, b, digits)
+    tail = f"difference {_amount(_signed(apart, digits), unit)}"
+    if not apart:
+        tail = "the same" if a == b else f"difference below {_amount(f'{10.0**-digits:g}', unit)}"
+    values = [f"{_amount(f'{v:.{digits}f}', unit)} with {arm.id}" for v, arm in ((a, first), (b, other))]
+    sentence = f"{_capital(quantity)}: {', '.join(values)}; {tail}."
     sureness: Sureness = "same" if a == b else "counted"
     return Statement("Course and machine", quantity, unit, first.id, other.id, a, b, a - b, a - b, a - b, sureness,
                      sentence)  # fmt: skip
+
+
+def _as_printed(a: float, b: float, digits: int) -> float:
+    """Return the difference of two numbers as they are printed, so that a reader finds it again."""
+    return float(f"{a:.{digits}f}") - float(f"{b:.{digits}f}")
+
+
+def _amount(number: str, unit: str) -> str:
+    """Return a number with its unit: 3 sessions, but 1 session."""
+    return f"{number} {unit.removesuffix('s') if number.lstrip('+−') == '1' else unit}"
 
 
 def _signed(value: float, digits: int) -> str:
