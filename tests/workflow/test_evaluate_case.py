@@ -234,6 +234,38 @@ def test_a_fraction_dose_that_is_only_of_one_fraction_is_found_out_by_the_prescr
         assert any("taken as that of one fraction" in note.message for note in summed.notes) == (given_gy < 30)
 
 
+def scale_warnings(summed) -> list[str]:
+    return [note.sentence() for note in summed.notes if "its highest dose is" in note.message]
+
+
+@pytest.mark.parametrize(("factor", "said"), [(100.0, "100 times the 30 Gy"), (0.01, "0.01 of the 30 Gy"), (1.4, "")])
+@pytest.mark.parametrize("source", ["its RTPLAN", "the protocol"])
+def test_a_dose_that_is_off_by_a_unit_is_told(case, factor, said, source):
+    folder, _ = case
+    plans = read_plan_groups(folder / "RP_PTV1.dcm") if source == "its RTPLAN" else ()
+    uid = read_plan_groups(folder / "RP_PTV1.dcm")[0].plan.sop_instance_uid
+    dose = dose_file(30.0 * factor, "PLAN", uid)
+    summed = summed_plans([dose], plans, ALTERNATING, Regions(GRID, MASKS))
+    found = scale_warnings(summed)
+    assert len(found) == bool(said) and all(said in one and source in one for one in found), found
+    assert float(summed.physical.values.max()) == pytest.approx(30.0 * factor)  # nothing is put right in silence
+    total = dose_file(30.0 * factor, "MULTI_PLAN", uid)
+    assert len(scale_warnings(summed_plans([total], plans, ALTERNATING, Regions(GRID, MASKS)))) == bool(said)
+
+
+@pytest.mark.parametrize(("kind", "gy"), [("FRACTION", 2.0), ("FRACTION_SESSION", 2.0), ("BEAM", 2.0)])
+def test_a_dose_of_a_part_is_not_taken_for_one_of_another_unit(case, kind, gy):
+    folder, _ = case
+    plans = read_plan_groups(folder / "RP_PTV1.dcm")
+    dose = dose_file(gy, kind, plans[0].plan.sop_instance_uid, (1,))
+    assert not scale_warnings(summed_plans([dose], plans, ALTERNATING, Regions(GRID, MASKS)))
+    again = dose_file(100 * gy, kind, plans[0].plan.sop_instance_uid, (1,))
+    told = scale_warnings(summed_plans([again], plans, ALTERNATING, Regions(GRID, MASKS)))
+    assert bool(told) == (
+        kind == "FRACTION_SESSION"
+    )  # 15 x 200 Gy of 30; a beam or a group of 200 Gy is below ten times
+
+
 def test_a_plan_with_a_wedge_is_judged_by_its_dose_and_says_that_its_beams_were_not_read(case, tmp_path):
     folder, _ = case
     data = dcmread(folder / "RP_PTV1.dcm")

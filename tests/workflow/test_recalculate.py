@@ -12,9 +12,11 @@ import pytest
 
 from cantlie.cli.main import run
 from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
-from cantlie.dicom.plan_file import PatientSetup
-from cantlie.dicom.rtdose import read_dose_file, read_rtdose
+from cantlie.dicom.plan_file import PatientSetup, read_plan_groups
+from cantlie.dicom.reading import read_case
+from cantlie.dicom.rtdose import read_dose_file, read_rtdose, write_rtdose
 from cantlie.dicom.rtplan import write_rtplan
 from cantlie.dicom.rtstruct import write_rtstruct
 from cantlie.machine.aperture import Aperture
@@ -25,6 +27,7 @@ from cantlie.machine.machine import load_machine
 from cantlie.patient.case import Case, Ct, PatientIdentity
 from cantlie.patient.structures import Structure, StructureSet
 from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
+from cantlie.workflow.planned_dose import planned_dose
 from cantlie.workflow.recalculate import RecalculatePlan, recalculate
 
 GRID = Grid((30, 40, 40), (5.0, 5.0, 5.0), (-97.5, -97.5, -72.5))
@@ -343,3 +346,18 @@ def test_a_dose_that_is_much_off_is_told_and_one_that_cannot_be_compared_is_name
     data.save_as(case / "RD.dcm")
     results = run_dose(case, plan, tmp_path / "other")
     assert results["planned_dose"] is None and any("is of this plan" in note for note in results["warnings"])
+
+
+@pytest.mark.parametrize(("gy", "said"), [(420.0, "cGy written as Gy"), (0.042, "another unit than Gy"), (4.2, "")])
+def test_a_planned_dose_that_is_off_by_a_unit_is_told(make_case, tmp_path, gy, said):
+    folder, plan = make_case("HFS")
+    case = read_case(folder)
+    files = read_plan_groups(plan)
+    dose = Volume(GRID, np.full(GRID.shape, gy, np.float32))
+    for path, against in ((tmp_path / "RD.dcm", tmp_path / "RD.dcm"), (folder / "RD.dcm", None)):
+        write_rtdose(case, dose, path, plan_uids=[files[0].plan.sop_instance_uid])
+        notes: list[Note] = []
+        found = planned_dose(folder, case, files, against, notes)
+        assert found is not None and float(found.dose.values.max()) == pytest.approx(gy, rel=1e-4)
+        told = [note.message for note in notes if "the 4 Gy that the plan prescribes" in note.message]
+        assert len(told) == bool(said) and all(said in one for one in told)

@@ -17,6 +17,7 @@ from cantlie.dicom.rtdose import PIECE_TYPES, SESSION_TYPES, SINGLE_PLAN_TYPES, 
 from cantlie.patient.regions import Regions
 from cantlie.protocol.schema import Protocol
 from cantlie.radiobiology.linear_quadratic import bed_of_sessions_gy, eqd2_from_bed_gy, high_dose_note
+from cantlie.workflow.dose_scale import plan_prescription_gy, scale_notes
 
 _REACHED, _BEYOND = 0.6, 2.0  # of the prescription: what a maximum must reach, and what it cannot exceed
 
@@ -173,6 +174,9 @@ def summed_plans(
             what = f"the doses are of kind {kind} and were taken as of the whole course"
         notes.append(Note(f"{what}: without fractions there is no EQD2", "RTDOSE"))
     summed = SummedPlans(Volume(grid, total), tuple(found), ())
+    if not found:
+        course_gy = max((protocol.prescription(name).total_gy for name in protocol.target_ids), default=0.0)
+        notes += scale_notes(summed.physical, course_gy, "the protocol", "RTDOSE")
     if summed.has_fractions:
         notes += high_dose_note(summed.largest_fraction_gy, "summed plans")
     return replace(summed, notes=tuple(dict.fromkeys(notes)))
@@ -206,6 +210,7 @@ def _plan_doses(
 ) -> list[PlanDose]:
     result: list[PlanDose] = []
     of_beams: dict[tuple[object, ...], int] = {}
+    prescribed: list[tuple[float, str, bool]] = []
     whole: set[tuple[object, ...]] = set()
     for number, file in enumerate(files):
         groups = _groups_of(file, plans)
@@ -236,10 +241,23 @@ def _plan_doses(
             of_beams[key] = len(result)
             notes.append(Note("doses of single beams are summed as doses of all fractions", name))
         uid = plan.sop_instance_uid if plan is not None else ""
+        prescribed.append(_prescribed(groups, target, protocol, of_a_beam))
         result.append(
             PlanDose(name, target, dose, count, source, uid, groups[0].fraction_group if len(groups) == 1 else None)
         )
+    for one, (gy, source, is_part) in zip(result, prescribed, strict=True):
+        notes += scale_notes(one.dose, gy, source, one.name, is_part=is_part)
     return result
+
+
+def _prescribed(
+    groups: Sequence[PlanFile], target: str, protocol: Protocol, of_a_beam: bool
+) -> tuple[float, str, bool]:
+    """Return the prescription that a dose is to reach, what says it, and whether it may be of a part of that only."""
+    gy = plan_prescription_gy(groups)
+    if gy:
+        return gy, "its RTPLAN", of_a_beam or any(one.prescription_is_shared for one in groups)
+    return (protocol.prescription(target).total_gy if target else 0.0), "the protocol", of_a_beam
 
 
 def _groups_of(file: DoseFile, plans: Sequence[PlanFile]) -> list[PlanFile]:

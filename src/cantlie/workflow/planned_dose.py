@@ -28,6 +28,7 @@ from cantlie.workflow.dose_comparison import (
     compared_doses,
     pair_results,
 )
+from cantlie.workflow.dose_scale import plan_prescription_gy, scale_notes
 from cantlie.workflow.patient_stage import PreparedPatient
 
 CITATIONS = (TG218, GAMMA_SOURCE)
@@ -62,6 +63,7 @@ def planned_dose(
     CantlieError
         If the named RTDOSE cannot be read or was not calculated on the CT of the case.
     """
+    shared = any(one.prescription_is_shared for one in plan_files)
     if against is not None:
         file = read_dose_file(against)
         frame = case.ct.frame_of_reference_uid
@@ -79,6 +81,8 @@ def planned_dose(
             stated = f"DoseSummationType {file.summation_type or 'unstated'}, DoseType {file.dose_type}"
             notes.append(Note(f"the dose that was given to compare with is {kind} ({stated})", against.name))
         notes += file.notes
+        is_part = shared or file.summation_type in ("BEAM", "FRACTION", *SESSION_TYPES)
+        notes += scale_notes(file.dose, plan_prescription_gy(plan_files), "the plan", against.name, is_part=is_part)
         return PlannedDose(against.name, file.dose)
     inventory = scan(path)
     if not inventory.of_class(RT_DOSE):
@@ -88,7 +92,10 @@ def planned_dose(
     except DicomError as error:
         notes.append(Note(f"the doses of the case were not compared: {error.what}", "RTDOSE"))
         return None
-    return _of_plan(files, plan_files, notes)
+    found = _of_plan(files, plan_files, notes)
+    if found is not None:
+        notes += scale_notes(found.dose, plan_prescription_gy(plan_files), "the plan", found.name, is_part=shared)
+    return found
 
 
 def _of_plan(files: Sequence[DoseFile], plan_files: Sequence[PlanFile], notes: list[Note]) -> PlannedDose | None:
