@@ -15,6 +15,7 @@ from cantlie.dicom.image_series import MR_IMAGE, read_image_series
 from cantlie.dicom.reading import read_case
 from cantlie.dicom.registration_file import read_registration_file
 from cantlie.patient.masks import structure_fractions
+from cantlie.workflow.register_case import RegisterCase, register_case
 
 SHIFT = (6.0, -5.0, 9.0)
 
@@ -58,6 +59,17 @@ def test_an_mri_is_registered_and_its_lesion_carried_over(pair):
     assert 2 * np.minimum(carried, truth).sum() / (carried.sum() + truth.sum()) > 0.85
     page = (pair / "out" / "report.html").read_text(encoding="utf-8")
     assert "Checkerboard" in page and "Target registration error" in page and (pair / "out" / "report.pdf").exists()
+
+
+def test_progress_never_goes_back_and_every_stage_has_its_share(pair):
+    seen: list[tuple[float, str]] = []
+    request = RegisterCase(pair / "ct", pair / "mr", pair / "out", spacing_mm=6.0)
+    register_case(request, lambda fraction, message="": seen.append((fraction, message)))
+    shares = [fraction for fraction, _ in seen]
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
+    stages = json.loads((pair / "out" / "run.json").read_text())["stages"]
+    starts = [min(fraction for fraction, message in seen if message == stage["name"]) for stage in stages]
+    assert len(set(starts)) == len(stages) == 4
 
 
 def test_sagittal_and_oblique_series_come_to_lie_in_the_patient(pair, tmp_path):

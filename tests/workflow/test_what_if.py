@@ -127,6 +127,13 @@ def test_motion_blurs_the_edge_and_is_reported(subject):
     assert [section.title for section in answers.chapters([])] == ["Breathing"]
 
 
+def test_progress_never_goes_back(subject):
+    seen: list[float] = []
+    what_if = WhatIf(motion_mm=(0.0, 0.0, 12.0), simulated_mm=(2.0, 2.0))
+    answers_to(what_if, subject, lambda fraction, message="": seen.append(fraction))
+    assert len(seen) > 10 and seen == sorted(seen) and seen[-1] <= 1
+
+
 def test_the_margin_follows_from_how_motion_is_managed(subject):
     margins = {}
     for management, share in (("free_breathing", 1.0), ("compression", 0.4)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from cantlie.core.grid import Grid
 from cantlie.core.notes import Note
-from cantlie.core.progress import Progress, silent
+from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.course.deformed_dose import TG132_UNCERTAINTY_MM
 from cantlie.course.registration import RegistrationSettings, register
@@ -98,9 +98,8 @@ def link_images(
         notes += [*chosen.notes, Note(f"{origin} was used", "registration", "info")]
         progress(0.9, "registration object")
     else:
-        found = register(
-            reference.ct.volume, moving.ct.volume, settings, reference_mask=drawn.get(BODY), progress=progress
-        )
+        step = part(progress, 0.1, 0.95)
+        found = register(reference.ct.volume, moving.ct.volume, settings, reference_mask=drawn.get(BODY), progress=step)
         field, rigid, correlation = found.field, found.rigid, found.correlation
         origin = f"Cantlie, {settings.method} at {settings.spacing_mm:g} mm"
         notes += found.notes

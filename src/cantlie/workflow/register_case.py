@@ -33,7 +33,7 @@ from cantlie.report.writing import write_report
 from cantlie.workflow.image_link import CITATIONS, LIVER, ImageLink, link_images, link_results, masks_of, write_link
 from cantlie.workflow.run_folder import RunFolder, key_of
 
-STAGES = {"reading both images": 10.0, "registration": 40.0, "report": 8.0}
+STAGES = {"reading both images": 10.0, "registration": 40.0, "contours carried over": 5.0, "report": 8.0}
 
 
 @dataclass(frozen=True, slots=True)

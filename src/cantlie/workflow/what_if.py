@@ -329,14 +329,11 @@ def _density_changes(subject: Subject, request: RobustnessRequest, progress: Pro
         return {}
     if subject.density is None or subject.machine is None or subject.model is None:
         return {}
-    count = len(subject.plans)
-    return {
-        name: density_change(
-            plan, subject.density, subject.machine, subject.model, request.density_percent,
-            progress=part(progress, number / count, (number + 1) / count),
-        )
-        for number, (name, plan) in enumerate(subject.plans.items())
-    }  # fmt: skip
+    changes = {}
+    for number, (name, plan) in enumerate(subject.plans.items()):
+        progress(number / len(subject.plans), f"density errors of {name}")
+        changes[name] = density_change(plan, subject.density, subject.machine, subject.model, request.density_percent)
+    return changes
 
 
 def _varied(robustness: Robustness) -> str:
