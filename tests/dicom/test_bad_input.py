@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cantlie.core.errors import CantlieError, DicomError
 from cantlie.dicom.inventory import scan
-from cantlie.dicom.reading import read_case
+from cantlie.dicom.reading import read_case, read_case_with_report
 
 
 def refused(path, words, **options):
@@ -45,6 +45,46 @@ def test_enhanced_ct_is_refused_by_name(maker):
     image = maker.images()[0]
     image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
     refused(maker.write([image]), "multi-frame")
+
+
+FOREIGN = {
+    "letter.pdf": b"%PDF-1.4\n" + b"x" * 500,
+    "photo.jpg": b"\xff\xd8\xff\xe0" + b"\0" * 200,
+    "Thumbs.db": b"\xd0\xcf\x11\xe0" + b"\0" * 600,
+    "list.csv": b"a,b\n1,2\n",
+    "README": b"",
+}
+
+
+def test_foreign_files_beside_the_case_change_nothing(maker):
+    folder = maker.write()
+    alone = read_case(folder)
+    for name, content in FOREIGN.items():
+        (folder / name).write_bytes(content)
+    (folder / "broken").symlink_to("nowhere")
+    (folder / "loop").symlink_to(folder)
+    beside, report = read_case_with_report(folder)
+    assert (beside.input_sha256, beside.notes) == (alone.input_sha256, alone.notes)
+    assert "ignored: other file, 4 files (not DICOM)" in report.lines()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "an empty file"), (b"<html>log in</html>" * 40, "not DICOM")])
+def test_an_image_that_did_not_arrive_is_named(maker, content, reason):
+    folder = maker.write()
+    (folder / "CT" / "CT07.dcm").write_bytes(content)
+    error = refused(folder, "missing")
+    assert "CT07.dcm" in error.what and reason in error.what
+    whole = maker.write()
+    (whole / "more.dcm").write_bytes(content)  # nothing is missing without it, but it was meant to be something
+    (note,) = read_case(whole).notes
+    assert "more.dcm" in note.where and reason in note.message
+
+
+def test_an_image_that_lost_its_frame_is_named(maker):
+    images = maker.images()
+    del images[3].FrameOfReferenceUID
+    error = refused(maker.write(images), "1 of the images of one CT series names no frame of reference")
+    assert "CT03.dcm" in error.what
 
 
 def test_two_cts_of_different_frames(maker):

@@ -31,7 +31,7 @@ class CaseFile:
 def case_files(path: Path) -> tuple[CaseFile, ...]:
     """List the files of a folder (with its sub-folders), a zip or a single DICOM file, in a fixed order.
 
-    Hidden files and the clutter of operating systems are left out. Links to folders are not followed.
+    Hidden files and the clutter of operating systems are left out. Links to folders are followed, each folder once.
 
     Raises
     ------

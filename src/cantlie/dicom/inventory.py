@@ -20,6 +20,7 @@ RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 RT_PLAN = "1.2.840.10008.5.1.4.1.1.481.5"
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 DICOMDIR = "1.2.840.10008.1.3.10"
+_DICOM_NAMES = (".dcm", ".dicom", ".ima")
 
 Role = Literal["used", "found", "ignored"]
 
@@ -135,8 +136,7 @@ def scan(path: Path) -> Inventory:
             ignored.append(Ignored(file.name, f"cannot be read: {error.strerror or error}", damaged=True))
             continue
         if not looks_like_dicom(content):
-            reason = "a zip in the case; unpack it" if file.name.lower().endswith(".zip") else "not DICOM"
-            ignored.append(Ignored(file.name, reason))
+            ignored.append(_not_dicom(file.name, content))
             continue
         try:
             records.append(_record(file, parse(content, file.name)))
@@ -157,6 +157,13 @@ def scan(path: Path) -> Inventory:
         key=lambda r: (r.patient, r.study_uid, r.frame_uid, r.series_uid, r.sop_class_uid, r.file.name),
     )
     return Inventory(str(path), tuple(records), tuple(ignored))
+
+
+def _not_dicom(name: str, content: bytes) -> Ignored:
+    """Return why a file is not read; one that is named as DICOM was meant to be, so that it counts as damaged."""
+    if name.lower().endswith(_DICOM_NAMES):
+        return Ignored(name, "named as DICOM, but not DICOM" if content else "an empty file", damaged=True)
+    return Ignored(name, "a zip in the case; unpack it" if name.lower().endswith(".zip") else "not DICOM")
 
 
 def _record(file: CaseFile, header: Dataset) -> Record:

@@ -235,6 +235,14 @@ def _choose(
     for one in series:
         frames.setdefault(whole_series(one[0].series_uid), set()).add(one[0].frame_uid)
     for uids in frames.values():
+        if "" in uids and len(uids) == 2:
+            lost = [record.file.name for one in series for record in one if not record.frame_uid]
+            raise DicomError(
+                f"{len(lost)} of the images of one CT series {'names' if len(lost) == 1 else 'name'} no frame of "
+                f"reference, as the others do: {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}",
+                where=where,
+                remedy="export or copy them again; they may have been cut off",
+            )
         if len(uids) > 1:
             raise DicomError(
                 f"the images of one CT series have {len(uids)} frames of reference",
