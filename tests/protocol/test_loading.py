@@ -100,6 +100,32 @@ def test_unknown_protocol_names_the_known_ones(tmp_path):
     binary.write_bytes(b"\xff\xfe\x00id")
     with pytest.raises(ProtocolError, match="UTF-8"):
         load_protocol(binary)
+    with pytest.raises(ProtocolError, match="folder"):
+        load_protocol(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "[technique]\n",
+            "[technique]\ngantry = [0, 90]\n",
+            "technique.gantry is not known; did you mean 'gantry_deg'",
+        ),
+        ("[technique]\n", "[technique]\nfoo = 1\n", "technique.foo is not known; known here are "),
+        ("[technique.choices]\n", '[technique.choices]\nfoo = "x"\n', "'choices' names 'foo'"),
+        (
+            "[[constraints]]\n",
+            "[[constraints]]\nprio = 1\n",
+            "constraints[1].prio is not known; did you mean 'priority'",
+        ),
+        ("[biology]\n", "[biologie]\n", "biologie is not known; did you mean 'biology'"),
+    ],
+)
+def test_an_unknown_key_is_named_with_what_may_be_meant(text, old, new, said):
+    with pytest.raises(ProtocolError) as caught:
+        read_protocol(text.replace(old, new, 1), "mine.toml")
+    assert said in caught.value.what
 
 
 def test_a_users_copy_is_read_from_its_path(tmp_path, text):

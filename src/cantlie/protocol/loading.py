@@ -129,6 +129,8 @@ def _text_and_source(id_or_path: str | Path) -> tuple[str, str]:
     if name in list_protocols():
         return (_DATA / f"{name}.toml").read_text(encoding="utf-8"), f"built-in {name}.toml"
     path = Path(name)
+    if path.is_dir():
+        raise ProtocolError("this is a folder, not a protocol", where=name, remedy="name the TOML file in it")
     if not path.is_file():
         close = difflib.get_close_matches(name, list_protocols(), n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]}" if close else ""
