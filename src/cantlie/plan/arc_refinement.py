@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.progress import Progress, silent
 from cantlie.machine.machine import Machine
-from cantlie.plan.apertures import openings_of, tip_steps
+from cantlie.plan.apertures import openings_of
 from cantlie.plan.arcs import Arc, beyond_beamlets, make_deliverable, mu_bounds
 from cantlie.plan.fields import FieldSet
 from cantlie.plan.goals import tighten
@@ -41,6 +41,7 @@ def refine_arcs(
     rounds: int = 1,
     harden: bool = True,
     stage: str = "apertures",
+    tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> PlanArcs:
     """Return arcs with tips and monitor units that lower the objectives.
@@ -55,6 +56,8 @@ def refine_arcs(
         Steps altogether, shared out to the rounds.
     harden
         Whether the penalties of unmet goals rise after every round.
+    tolerance
+        A round ends when ten steps together lower the objectives by less than this share.
     """
     machine = task.machine
     share = max(iterations // rounds, 1)
@@ -95,7 +98,7 @@ def refine_arcs(
 
         result = minimise(
             function, layout.vector, lower=lower, upper=upper, project=project, inverse_curvature=scaling,
-            iterations=share, tolerance=1e-4, watch=watch,
+            iterations=share, tolerance=tolerance, watch=watch,
         )  # fmt: skip
         current = layout.arcs(result.x)
         if harden:
@@ -157,7 +160,4 @@ class _Layout:
                 low.mu[:], high.mu[:] = mu_bounds(arc, machine)
                 opened = (arc.is_open * (arc.upper_mm - arc.lower_mm) / arc.raster.width_mm).sum(axis=1)
                 scale.mu[:] = 1.0 / np.maximum(0.5 * (opened[:-1] + opened[1:]), 1.0)
-                at_points = 0.5 * (np.append(arc.mu, 0.0) + np.append(0.0, arc.mu))
-                scale.lower_mm[:] = tip_steps(at_points, arc.raster.width_mm)[:, None]
-                scale.upper_mm[:] = scale.lower_mm
         return lower, upper, scaling
