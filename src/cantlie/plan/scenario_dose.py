@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cantlie.core.progress import Progress, silent
+from cantlie.core.progress import Progress, part, silent
 from cantlie.core.volume import Volume
 from cantlie.machine.beam_model import BeamModel
 from cantlie.machine.machine import Machine
@@ -38,7 +38,8 @@ def density_change(
     grid = density.grid.resampled((spacing_mm,) * 3)
     denser = Volume(density.grid, np.asarray(density.values, dtype=np.float32) * np.float32(1.0 + percent / 100.0))
     coarse = COARSE_ARC_STEP_DEG, COARSE_ARC_STEP_DEG
-    planned, changed = (plan_dose(plan, one, machine, model, grid, progress, *coarse) for one in (density, denser))
+    planned = plan_dose(plan, density, machine, model, grid, part(progress, 0.0, 0.5), *coarse)
+    changed = plan_dose(plan, denser, machine, model, grid, part(progress, 0.5, 1.0), *coarse)
     return Volume(grid, np.asarray(changed.values - planned.values, dtype=np.float32))
 
 

@@ -331,8 +331,12 @@ def _density_changes(subject: Subject, request: RobustnessRequest, progress: Pro
         return {}
     changes = {}
     for number, (name, plan) in enumerate(subject.plans.items()):
-        progress(number / len(subject.plans), f"density errors of {name}")
-        changes[name] = density_change(plan, subject.density, subject.machine, subject.model, request.density_percent)
+        start, stop = number / len(subject.plans), (number + 1) / len(subject.plans)
+        progress(start, f"density errors of {name}")
+        changes[name] = density_change(
+            plan, subject.density, subject.machine, subject.model, request.density_percent,
+            progress=part(progress, start, stop),
+        )  # fmt: skip
     return changes
 
 
