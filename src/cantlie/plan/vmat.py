@@ -32,7 +32,7 @@ INTERVAL_MU_STEP = 0.01
 """Monitor units of an interval are part of a continuous delivery: only a whole beam is set in steps of the machine."""
 
 
-STEPS_OF_ARCS, AT_REST_WITHIN = 3, 5e-3
+STEPS_OF_ARCS, AT_REST_WITHIN = 3, 1e-2
 """Steps of arcs beside those of static segments, and the share by which ten of them still lower the objectives: arcs to
 half a liver start far from their fluence and come to rest late, those to a small target after a hundred steps."""
 
