@@ -29,16 +29,14 @@ def run_and_show(request: PlanCase, *, as_json: bool) -> None:
 
 def show_constraints(results: dict[str, Any]) -> None:
     """Print the judged rows of results.json and, beside them, its warnings."""
-    from cantlie.evaluation.verdict import decimals
+    from cantlie.evaluation.verdict import judged_text
 
     rows = [
         [
             row["structure"],
             row["metric"],
             f"{row['op']} {row['limit']:g} {row['unit']}",
-            ""
-            if row["achieved"] is None
-            else f"{row['achieved']:.{decimals(row['achieved'], row['limit'], 1)}f} {row['unit']}",
+            "" if row["achieved"] is None else f"{judged_text(row['achieved'], row['limit'], 1)} {row['unit']}",
             row["scope"],
             row["verdict"],
         ]

@@ -41,6 +41,11 @@ def decimals(achieved: float, limit: float, usual: int) -> int:
     return usual
 
 
+def judged_text(achieved: float, limit: float, usual: int) -> str:
+    """Return a judged value with as many decimals as show on which side of its limit it is (`decimals`)."""
+    return f"{achieved:.{decimals(achieved, limit, usual)}f}"
+
+
 def margin(achieved: float, op: str, limit: float) -> float:
     """Return how far a value is on the right side of its limit, in its own unit; negative where it is not."""
     return limit - achieved if op in ("<", "<=") else achieved - limit

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cantlie.core.errors import InputError
-from cantlie.evaluation.verdict import decimals
+from cantlie.evaluation.verdict import judged_text
 from cantlie.report.document import Block, Cell, Column, Figure, Section, Table, Tone
 from cantlie.study.dosimetry_runs import json_of_run
 
@@ -74,4 +74,4 @@ def _limits(rows: list[Mapping[str, Any]]) -> Table:
 
 def _achieved(row: Mapping[str, Any]) -> str | None:
     value = row["achieved"]
-    return None if value is None else f"{value:.{decimals(value, row['limit'], 1)}f} {row['unit']}"
+    return None if value is None else f"{judged_text(value, row['limit'], 1)} {row['unit']}"
