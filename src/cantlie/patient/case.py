@@ -63,3 +63,8 @@ class Case:
     label: str = ""
     notes: tuple[Note, ...] = ()
     input_sha256: str = ""
+
+    @property
+    def pseudonym(self) -> str:
+        """What reports call the case: a folder may bear the patient's name, so it is never used."""
+        return f"case {self.input_sha256[:8]}"

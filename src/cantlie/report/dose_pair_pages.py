@@ -14,11 +14,11 @@ from cantlie.evaluation.difference import DoseDifference
 from cantlie.evaluation.dvh import Dvh
 from cantlie.evaluation.gamma import GammaResult
 from cantlie.report.case_report import StructureView
+from cantlie.report.closing_sections import provenance_section, remarks_section
 from cantlie.report.comparison_figures import Panel, overlay_figure, slices_figure
 from cantlie.report.comparison_report import BandedDvh
 from cantlie.report.document import (
     Block,
-    Callout,
     Cell,
     Column,
     Document,
@@ -102,10 +102,9 @@ def dose_pair_document(pair: DosePairView) -> Document:
         sections.append(Section("Structures", structure_blocks(pair)))
     sections.append(Section("What was compared", _facts(pair)))
     if pair.notes:
-        items = [note.sentence() for note in pair.notes]
-        sections.append(Section("To know", [Callout("", title="Notes", tone="warning", items=items)]))
+        sections.append(remarks_section(pair.notes))
     if pair.provenance:
-        sections.append(Section("Provenance", [KeyValue(list(pair.provenance), columns=1)]))
+        sections.append(provenance_section(pair.provenance, ()))
     meta = [("Reference", pair.names[0]), ("Evaluated", pair.names[1])]
     return Document(title=pair.title, sections=sections, meta=meta, lead=[_tiles(pair)])
 

@@ -27,9 +27,9 @@ from cantlie.patient.case import Case
 from cantlie.patient.masks import structure_fractions
 from cantlie.patient.names import BODY
 from cantlie.report.case_report import StructureView
+from cantlie.report.closing_sections import remarks_section
 from cantlie.report.document import (
     Block,
-    Callout,
     Column,
     Document,
     Figure,
@@ -333,14 +333,12 @@ def _report(
     if place:
         sections.insert(0, Section("Recurrence", [_verdict(recurrence or "", place)]))
     if notes:
-        items = [note.sentence() for note in notes]
-        sections.append(Section("To know", [Callout("", title="Notes", tone="warning", items=items)]))
+        sections.append(remarks_section(notes))
     created = datetime.now(UTC).astimezone()
     document = Document(
         title="Follow-up on the plan",
         sections=sections,
-        # a folder may bear the patient's name, so the report does not name it
-        meta=[("Planning CT", f"case {planning.input_sha256[:8]}"), ("Made", created)],
+        meta=[("Planning CT", planning.pseudonym), ("Made", created)],
     )
     write_report(document, request.out, created)
 

@@ -51,8 +51,8 @@ class CaseRequest:
     label: str = ""
 
     def pseudonym(self, case: Case) -> str:
-        """Return what reports call the case: a folder may bear the patient's name, so it is never used."""
-        return self.label or f"case {case.input_sha256[:8]}"
+        """Return what reports call the case: what the user does, or its own pseudonym."""
+        return self.label or case.pseudonym
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,7 +27,8 @@ from cantlie.patient.contours import contours_of_fractions
 from cantlie.patient.names import BODY
 from cantlie.patient.structures import Structure
 from cantlie.report.case_report import StructureView
-from cantlie.report.document import Callout, Document, Section
+from cantlie.report.closing_sections import remarks_section
+from cantlie.report.document import Document
 from cantlie.report.registration_pages import CT_WINDOW, registration_section
 from cantlie.report.writing import write_report
 from cantlie.workflow.image_link import CITATIONS, LIVER, ImageLink, link_images, link_results, masks_of, write_link
@@ -218,12 +219,11 @@ def _report(
     )  # fmt: skip
     sections = [section]
     if notes:
-        items = [note.sentence() for note in dict.fromkeys(notes)]
-        sections.append(Section("To know", [Callout("", title="Notes", tone="warning", items=items)]))
+        sections.append(remarks_section(tuple(dict.fromkeys(notes))))
     created = datetime.now(UTC).astimezone()
     document = Document(
         title=results["title"],
         sections=sections,
-        meta=[("Planning CT", f"case {planning.input_sha256[:8]}"), ("Image", moving.kind), ("Made", created)],
+        meta=[("Planning CT", planning.pseudonym), ("Image", moving.kind), ("Made", created)],
     )
     write_report(document, request.out, created)
