@@ -71,7 +71,6 @@ def refine(
     *,
     iterations: int,
     rounds: int = 3,
-    move_tips: bool = True,
     prune: bool = True,
     harden: bool = True,
     stage: str = "apertures",
@@ -88,8 +87,6 @@ def refine(
         The segments to start from; they are not changed.
     iterations
         Steps altogether, shared out to the rounds; between rounds the penalties of unmet goals rise.
-    move_tips
-        Whether tips move; otherwise only monitor units change.
     prune
         Whether segments may fall below the machine's least monitor units in the first round and are then given up;
         otherwise all are held above it.
@@ -115,17 +112,14 @@ def refine(
             for plan, plan_fields, gradient in zip(plans, fields, dose_gradients, strict=True):
                 for one, raster, g in zip(plan_fields, plan.rasters, plan.opening_gradients(gradient), strict=True):
                     d_mu, d_lower, d_upper = opening_gradient(one, raster, mlc, np.asarray(g, dtype=np.float64))
-                    if not move_tips:
-                        d_lower[:], d_upper[:] = 0.0, 0.0
                     parts += [d_mu, d_lower.ravel(), d_upper.ravel()]
             return value, np.concatenate(parts)
 
         def project(x: Vector, layout: _Layout = layout, lower: Vector = lower) -> Vector:
             y = np.maximum(x, lower)
-            if move_tips:
-                for fields in layout.segments(y):
-                    for one in fields:
-                        make_legal(one, machine)
+            for fields in layout.segments(y):
+                for one in fields:
+                    make_legal(one, machine)
             return y
 
         def watch(step: int, value: float, start: int = start) -> None:

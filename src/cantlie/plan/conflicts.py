@@ -60,56 +60,67 @@ def contradictions(solver: FluenceSolver, progress: Progress = silent) -> dict[i
     baseline.improve(RELAXED_STEPS, part(progress, 0.2, 0.3))
     at_rest = baseline.metrics()
     best = {n: min(promised[n], at_rest[n], key=exact[n].seen_rule.excess) for n in broken}
-    trades: dict[int, list[Trade]] = {n: [] for n in broken}
-
-    def note(opponent: int, relaxed_to: float, then: Sequence[float]) -> None:
-        for n in broken:
-            if n == opponent:
-                continue
-            gain = exact[n].seen_rule.excess(at_rest[n]) - exact[n].seen_rule.excess(then[n])
-            known = max((one.gain for one in trades[n] if _same(one, exact[opponent].rule)), default=0.0)
-            if gain > known + LEAST_GAIN * abs(exact[n].seen_rule.excess(best[n])):
-                reached = best[n] - gain if exact[n].rule.op.startswith("<") else best[n] + gain
-                trades[n].append(_trade(exact[opponent].rule, relaxed_to, reached, gain))
-
+    found = _Found(exact, best, at_rest)
     opponents = list(dict.fromkeys(opponents))
     states = {}
     for number, opponent in enumerate(opponents):
         step = relaxation(exact[opponent].rule)
         relaxed = [goal.relaxed(step) if n == opponent else goal for n, goal in enumerate(exact)]
         trial = _copy(settled, relaxed)
-        done = 0.3 + 0.4 * np.array([number, number + 1]) / len(opponents)
-        trial.improve(RELAXED_STEPS, part(progress, *map(float, done)))
-        note(opponent, relaxed[opponent].rule.limit, trial.metrics(exact))
+        trial.improve(RELAXED_STEPS, part(progress, *_share(0.3, 0.7, number, len(opponents))))
+        found.note(found.by_a_step, opponent, relaxed[opponent].rule.limit, trial.metrics(exact))
         states[opponent] = trial
-    steps = {n: len(rows) for n, rows in trades.items()}
-    left_out = _most_opposed(broken, opponents, trades, exact)
+    left_out = found.most_opposed(opponents)
     for number, opponent in enumerate(left_out):
         trial = _copy(states[opponent], [goal for n, goal in enumerate(states[opponent].goals) if n != opponent])
-        done = 0.7 + 0.3 * np.array([number, number + 1]) / len(left_out)
-        trial.improve(2 * RELAXED_STEPS, part(progress, *map(float, done)))
+        trial.improve(2 * RELAXED_STEPS, part(progress, *_share(0.7, 1.0, number, len(left_out))))
         then = trial.metrics(exact)
         relaxed_to = _rounded_beyond(exact[opponent].rule, then[opponent] + exact[opponent].bias)
         if exact[opponent].rule.excess(relaxed_to) > relaxation(exact[opponent].rule):
-            note(opponent, relaxed_to, then)
-    return {n: (best[n], _in_order(rows, steps[n])) for n, rows in trades.items()}
+            found.note(found.by_all_room, opponent, relaxed_to, then)
+    return {n: (best[n], found.trades(n)) for n in broken}
 
 
-def _most_opposed(
-    broken: Sequence[int], opponents: Sequence[int], trades: Mapping[int, Sequence[Trade]], goals: Sequence[Goal]
-) -> list[int]:
-    """Return the rules that stand most against the broken ones: by what a step bought, or else by their force."""
-    chosen = []
-    for n in broken:
-        others = [one for one in opponents if one != n]
-        gains = {one: max((t.gain for t in trades[n] if _same(t, goals[one].rule)), default=0.0) for one in others}
-        chosen += sorted(others, key=lambda one: -gains[one])[:1]  # a stable sort keeps the order of forces
-    return list(dict.fromkeys(chosen))[:MOST_LEFT_OUT]
+class _Found:
+    """What relaxing other rules was found to bring each broken one, by the positions of their goals."""
+
+    def __init__(self, goals: Sequence[Goal], best: Mapping[int, float], at_rest: Sequence[float]) -> None:
+        self.goals, self.best, self.at_rest = goals, best, at_rest
+        self.by_a_step: dict[int, list[Trade]] = {n: [] for n in best}
+        self.by_all_room: dict[int, list[Trade]] = {n: [] for n in best}
+
+    def note(self, into: dict[int, list[Trade]], opponent: int, relaxed_to: float, then: Sequence[float]) -> None:
+        """Note what every broken rule gains where a rule is relaxed, if it is more than a smaller step brought."""
+        for n, best in self.best.items():
+            if n == opponent:
+                continue
+            rule = self.goals[n].seen_rule
+            gain = rule.excess(self.at_rest[n]) - rule.excess(then[n])
+            if gain > self._gain(n, opponent) + LEAST_GAIN * abs(rule.excess(best)):
+                reached = best - gain if rule.op.startswith("<") else best + gain
+                into[n].append(_trade(self.goals[opponent].rule, relaxed_to, reached, gain))
+
+    def most_opposed(self, opponents: Sequence[int]) -> list[int]:
+        """Return the rules that stand most against the broken ones: by what a step bought, or else by their order."""
+        chosen = []
+        for n in self.best:
+            gains = {one: self._gain(n, one) for one in opponents if one != n}
+            chosen += sorted(gains, key=lambda one: -gains[one])[:1]  # a stable sort keeps the order of forces
+        return list(dict.fromkeys(chosen))[:MOST_LEFT_OUT]
+
+    def trades(self, n: int) -> tuple[Trade, ...]:
+        """Return the trades of a broken rule, those of a step before those of all room, the most worth first."""
+        parts = self.by_a_step[n], self.by_all_room[n]
+        return tuple(trade for rows in parts for trade in sorted(rows, key=lambda trade: -trade.gain))
+
+    def _gain(self, n: int, opponent: int) -> float:
+        return max((one.gain for one in self.by_a_step[n] if _same(one, self.goals[opponent].rule)), default=0.0)
 
 
-def _in_order(trades: Sequence[Trade], steps: int) -> tuple[Trade, ...]:
-    parts = trades[:steps], trades[steps:]
-    return tuple(trade for rows in parts for trade in sorted(rows, key=lambda trade: -trade.gain))
+def _share(start: float, stop: float, number: int, count: int) -> tuple[float, float]:
+    """Return where the progress of one of several equal parts begins and ends."""
+    width = (stop - start) / count
+    return start + number * width, start + (number + 1) * width
 
 
 def _same(trade: Trade, rule: Rule) -> bool:

@@ -30,11 +30,9 @@ from cantlie.plan.treatment import ControlPoint, TreatmentBeam, TreatmentPlan
 
 INTERVAL_MU_STEP = 0.01
 """Monitor units of an interval are part of a continuous delivery: only a whole beam is set in steps of the machine."""
-
-
 STEPS_OF_ARCS, AT_REST_WITHIN = 3, 1e-2
-"""Steps of arcs beside those of static segments, and the share by which ten of them still lower the objectives: arcs to
-half a liver start far from their fluence and come to rest late, those to a small target after a hundred steps."""
+"""Most steps of arcs, as a multiple of those of static segments, and the share that ten steps must lower the objectives
+by to go on: arcs to half a liver start far from their fluence, those to a small target are at rest after 100 steps."""
 
 
 @dataclass(slots=True)

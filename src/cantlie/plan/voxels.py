@@ -46,7 +46,8 @@ class PlanningVoxels:
     distance_mm
         Target to the distance of each voxel from its surface, 0 inside, shape (n,).
     points
-        Structure whose maximum counts to its points on the CT grid beside the targets.
+        Organ whose maximum has a limit to the points at which it is judged (`cantlie.plan.points`); absent where none
+        of the organ lies beside a target.
     """
 
     grid: Grid
