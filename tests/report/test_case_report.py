@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from cantlie.core.grid import Grid
+from cantlie.core.notes import Note
 from cantlie.core.volume import Volume
 from cantlie.evaluation.bands import MetricBand
+from cantlie.plan.request import Conflict
 from cantlie.report.case_pages import document_of_case, with_colours, write_case_report
 from cantlie.report.case_report import CaseReport, StructureView
 from cantlie.report.document import Table
@@ -128,6 +130,14 @@ def test_failed_rules_are_named_at_the_top(report: CaseReport) -> None:
     text = str(document_of_case(report).lead)
     assert "Not every rule of the protocol is met" in text
     assert all(r.metric in text for r in failed)
+
+
+def test_a_broken_rule_is_told_once(report: CaseReport) -> None:
+    conflict = Conflict("Heart", "Dmax", "<", 30.0, "Gy", "course", 1, "delivery", 29.0, 30.4)
+    other = Note("is not contoured", "Duodenum")
+    told = document_of_case(replace(report, conflicts=(conflict,), notes=[conflict.note(), other]))
+    assert "was not met beside the other rules" not in str(told)
+    assert "is not contoured" in str(told)
 
 
 def test_slices_follow_radiological_convention() -> None:

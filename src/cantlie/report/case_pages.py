@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from cantlie.evaluation.verdict import decimals
+from cantlie.core.notes import Note
+from cantlie.evaluation.verdict import judged_text
 from cantlie.report import case_tables as tables
 from cantlie.report import style
 from cantlie.report.arc_section import arc_blocks
@@ -88,7 +89,7 @@ def document_of_case(report: CaseReport) -> Document:
         _calendar(report),
         _biology(report, colours),
         *report.more,
-        remarks_section(report.notes, _choices(report)),
+        remarks_section(_notes(report), _choices(report)),
         provenance_section(report.provenance, report.citations, report.attributions),
     ]
     return Document(
@@ -133,7 +134,7 @@ def _summary(report: CaseReport) -> list[Block]:
     for coverage in report.coverage[:3]:
         tone: Tone = "pass" if coverage.verdict == "pass" else "fail" if coverage.verdict == "fail" else "muted"
         share = coverage.achieved_percent
-        achieved = None if share is None else f"{share:.{decimals(share, coverage.required_percent, 1)}f}"
+        achieved = None if share is None else judged_text(share, coverage.required_percent, 1)
         tiles.append(
             Tile(
                 f"{coverage.target} inside {coverage.isodose_percent:g} %",
@@ -161,18 +162,18 @@ def _summary(report: CaseReport) -> list[Block]:
     missed = [c for c in report.coverage if c.verdict == "fail"]
     if failed or missed:
         items = [
-            f"{r.structure}: {r.metric} is {r.achieved:.{decimals(r.achieved or 0.0, r.limit, 2)}f} {r.unit}, "
+            f"{r.structure}: {r.metric} is {judged_text(r.achieved or 0.0, r.limit, 2)} {r.unit}, "
             f"limit {r.op} {r.limit:g} {r.unit}"
             for r in failed
         ]
         items += [
-            f"{c.target}: {c.achieved_percent:.{decimals(c.achieved_percent or 0.0, c.required_percent, 1)}f} % inside "
-            f"the {c.isodose_percent:g} % isodose, {c.required_percent:g} % asked"
+            f"{c.target}: {judged_text(c.achieved_percent or 0.0, c.required_percent, 1)} % inside the "
+            f"{c.isodose_percent:g} % isodose, {c.required_percent:g} % asked"
             for c in missed
         ]
         items += cause_of(report.conflicts)
         blocks.append(Callout("", "Not every rule of the protocol is met", "fail", items))
-    warnings = [note for note in report.notes if note.level == "warning"]
+    warnings = [note for note in _notes(report) if note.level == "warning"]
     if warnings:
         blocks.append(
             Callout(
@@ -417,6 +418,12 @@ def _biology(report: CaseReport, colours: dict[str, str]) -> Section:
     if report.ntcp:
         blocks.append(tables.ntcp_rows(report.ntcp))
     return Section("Biological effect", blocks)
+
+
+def _notes(report: CaseReport) -> list[Note]:
+    """Return the notes but those of broken rules, which the first page names and the table of conflicts explains."""
+    told = {conflict.note() for conflict in report.conflicts}
+    return [note for note in report.notes if note not in told]
 
 
 def _choices(report: CaseReport) -> list[Block]:
