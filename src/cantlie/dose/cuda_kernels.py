@@ -89,12 +89,17 @@ def release_kernel(  # type: ignore[no-untyped-def]
     nk, nj, ni = density.shape
     for t in range(cuda.grid(1), nk * nj * ni, cuda.gridsize(1)):
         k, j, i = t // (nj * ni), t // ni % nj, t % ni
-        one, two, surface, reached = _rays.release_at(
-            k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y,
-            pitch, start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm,
-            lung_margin_mm,
-        )  # fmt: skip
-        one, two, surface = _F(one), _F(two), _F(surface)
+        one, two, surface, reached = _F(0.0), _F(0.0), _F(0.0), False
+        x, y, axial = _rays.project_voxel(k, j, i, frame, sad)
+        away = _rays.away_from_beam(x, y, edge_x, edge_y, pixel, reach_mm) * axial / sad
+        if axial > 1.0 and away <= lung_margin_mm:
+            reached = away <= margin_mm or density[k, j, i] < _rays.LUNG_DENSITY
+            wide_x, wide_y = _rays.width_of_voxel(x, y, frame, sad)
+            shallow, deep, electrons = _rays.release_at(
+                x, y, axial, wide_x, wide_y, sad, integral, edge_x, edge_y, pixel, depth, first_x, first_y, pitch,
+                start, step, table, table_step, softening, softening_step, contamination_mm,
+            )  # fmt: skip
+            one, two, surface = _F(shallow), _F(deep), _F(electrons)
         if add:
             one += near[k, j, i]
             two += far[k, j, i]

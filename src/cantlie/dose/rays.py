@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.grid import Grid
+from cantlie.core.threads import shared_out, spans
 from cantlie.machine.geometry import BeamGeometry
+
+LUNG_DENSITY = 0.6
+"""Water-equivalent density (g/cm³) below which electrons are followed as far as in lung."""
+_LEAST_ROWS = 8
+"""Fewest rows of rays that are worth sharing out."""
+_FASTER = {"arcp", "contract"}
+"""Liberties with rounding: to multiply by reciprocals and to join multiplications and additions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +44,7 @@ def frame_of(geometry: BeamGeometry, grid: Grid) -> NDArray[np.float64]:
     return np.vstack([grid.origin_mm, grid.spacing_mm, geometry.source_mm, geometry.axes]).astype(np.float64)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
 def density_at(density, i, j, k):  # type: ignore[no-untyped-def]
     """Return the trilinear value of a volume at voxel coordinates, zero outside its voxels."""
     nk, nj, ni = density.shape
@@ -63,7 +71,7 @@ def density_at(density, i, j, k):  # type: ignore[no-untyped-def]
     return low * (1 - w) + high * w
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
 def trace_ray(density, frame, tan_x, tan_y, start, step, depth, iy, ix):  # type: ignore[no-untyped-def]
     """Fill the water-equivalent depth at the nodes of one ray; see :func:`frame_of`."""
     stretch = math.sqrt(1.0 + tan_x * tan_x + tan_y * tan_y)
@@ -82,22 +90,32 @@ def trace_ray(density, frame, tan_x, tan_y, start, step, depth, iy, ix):  # type
         depth[n, iy, ix] = total
 
 
-@numba.njit(error_model="numpy")
-def integral_at(integral, x, y):  # type: ignore[no-untyped-def]
-    """Bilinear value of the running integral of a fluence map at pixel-edge coordinates, clamped to its borders."""
-    ny, nx = integral.shape
-    x = min(max(x, 0.0), nx - 1.0)
-    y = min(max(y, 0.0), ny - 1.0)
-    i = min(int(x), nx - 2)
-    j = min(int(y), ny - 2)
-    u = x - i
-    v = y - j
-    return (integral[j, i] * (1 - u) + integral[j, i + 1] * u) * (1 - v) + (
-        integral[j + 1, i] * (1 - u) + integral[j + 1, i + 1] * u
-    ) * v
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
+def rectangle_of(integral, low_x, high_x, low_y, high_y):  # type: ignore[no-untyped-def]
+    """Return what the running integral of a fluence map holds between pixel-edge coordinates: pixels times fluence.
+
+    What lies beyond the map is empty.
+    """
+    ny, nx = integral.shape[0] - 1, integral.shape[1] - 1
+    low_x, high_x = min(max(low_x, 0.0), float(nx)), min(max(high_x, 0.0), float(nx))
+    low_y, high_y = min(max(low_y, 0.0), float(ny)), min(max(high_y, 0.0), float(ny))
+    if high_x <= low_x or high_y <= low_y:
+        return 0.0
+    i0, i1 = min(int(low_x), nx - 1), min(int(high_x), nx - 1)
+    j0, j1 = min(int(low_y), ny - 1), min(int(high_y), ny - 1)
+    u0, u1, v0, v1 = low_x - i0, high_x - i1, low_y - j0, high_y - j1
+    upper = (integral[j1, i1] * (1 - u1) + integral[j1, i1 + 1] * u1
+             - integral[j1, i0] * (1 - u0) - integral[j1, i0 + 1] * u0) * (1 - v1)  # fmt: skip
+    upper += (integral[j1 + 1, i1] * (1 - u1) + integral[j1 + 1, i1 + 1] * u1
+              - integral[j1 + 1, i0] * (1 - u0) - integral[j1 + 1, i0 + 1] * u0) * v1  # fmt: skip
+    lower = (integral[j0, i1] * (1 - u1) + integral[j0, i1 + 1] * u1
+             - integral[j0, i0] * (1 - u0) - integral[j0, i0 + 1] * u0) * (1 - v0)  # fmt: skip
+    lower += (integral[j0 + 1, i1] * (1 - u1) + integral[j0 + 1, i1 + 1] * u1
+              - integral[j0 + 1, i0] * (1 - u0) - integral[j0 + 1, i0 + 1] * u0) * v0  # fmt: skip
+    return upper - lower
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
 def depth_at(depth, u, v, w):  # type: ignore[no-untyped-def]
     """Return the depth between the nodes of a fan at node coordinates along x, y and the axis."""
     nodes, ny, nx = depth.shape
@@ -119,7 +137,7 @@ def depth_at(depth, u, v, w):  # type: ignore[no-untyped-def]
     return low * (1 - w) + high * w
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
 def table_at(table, row, position):  # type: ignore[no-untyped-def]
     """Return the linear interpolation in one row of a table at a position in steps, constant beyond its end."""
     node = min(int(position), table.shape[1] - 2)
@@ -127,40 +145,35 @@ def table_at(table, row, position):  # type: ignore[no-untyped-def]
     return table[row, node] * (1 - part) + table[row, node + 1] * part
 
 
-@numba.njit(error_model="numpy")
-def project_voxel(k, j, i, frame, sad, edge_x, edge_y, pixel, reach_mm):  # type: ignore[no-untyped-def]
-    """Return where the ray to a voxel crosses the isocentre plane (x, y), its axial distance, and how far (mm, at the
-    voxel) it is from the open part of the fluence map."""
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
+def project_voxel(k, j, i, frame, sad):  # type: ignore[no-untyped-def]
+    """Return where the ray to a voxel crosses the isocentre plane (x, y), and its axial distance from the source."""
     rel_x = frame[0, 0] + frame[1, 0] * i - frame[2, 0]
     rel_y = frame[0, 1] + frame[1, 1] * j - frame[2, 1]
     rel_z = frame[0, 2] + frame[1, 2] * k - frame[2, 2]
     axial = -(rel_x * frame[5, 0] + rel_y * frame[5, 1] + rel_z * frame[5, 2])
-    if axial <= 1.0:
-        return 0.0, 0.0, axial, 0.0
-    scale = sad / axial
+    scale = sad / max(axial, 1.0)
     x = (rel_x * frame[3, 0] + rel_y * frame[3, 1] + rel_z * frame[3, 2]) * scale
     y = (rel_x * frame[4, 0] + rel_y * frame[4, 1] + rel_z * frame[4, 2]) * scale
+    return x, y, axial
+
+
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
+def away_from_beam(x, y, edge_x, edge_y, pixel, reach_mm):  # type: ignore[no-untyped-def]
+    """Return how far (mm, in the isocentre plane) a point of it is from the open part of the fluence map."""
     map_ny, map_nx = reach_mm.shape
-    # int, for floor is a float in CUDA.
-    column = min(max(int(math.floor((x - edge_x) / pixel)), 0), map_nx - 1)  # noqa: RUF046
-    row = min(max(int(math.floor((y - edge_y) / pixel)), 0), map_ny - 1)  # noqa: RUF046
-    beyond_x = max(edge_x - x, x - edge_x - pixel * map_nx, 0.0)
-    beyond_y = max(edge_y - y, y - edge_y - pixel * map_ny, 0.0)
-    return x, y, axial, (reach_mm[row, column] + beyond_x + beyond_y) / scale
+    column, row = (x - edge_x) / pixel, (y - edge_y) / pixel
+    beyond = max(-column, column - map_nx, 0.0) + max(-row, row - map_ny, 0.0)
+    nearest = reach_mm[min(max(int(row), 0), map_ny - 1), min(max(int(column), 0), map_nx - 1)]
+    return nearest + beyond * pixel
 
 
-@numba.njit(error_model="numpy")
-def release_at(  # type: ignore[no-untyped-def]
-    k, j, i, rho, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch, start, step,
-    table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm,
-):  # fmt: skip
-    """Return energy released per mass (surface, deep mixture), electron fluence, and whether electrons reach here."""
-    x, y, axial, away = project_voxel(k, j, i, frame, sad, edge_x, edge_y, pixel, reach_mm)
-    if axial <= 1.0 or away > lung_margin_mm:
-        return 0.0, 0.0, 0.0, False
-    scale = sad / axial
-    reached = away <= margin_mm or rho < 0.6
-    # The voxel's shadow on the isocentre plane, as a rectangle of the same variance along x and y.
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
+def width_of_voxel(x, y, frame, sad):  # type: ignore[no-untyped-def]
+    """Return how wide a voxel is across the ray through a point of the isocentre plane, along x and y (mm).
+
+    A rectangle of these widths has the variance of the voxel's shadow.
+    """
     wide_x = 0.0
     wide_y = 0.0
     for a in range(3):
@@ -168,36 +181,44 @@ def release_at(  # type: ignore[no-untyped-def]
         tilt_y = frame[4, a] + frame[5, a] * y / sad
         wide_x += (frame[1, a] * tilt_x) ** 2
         wide_y += (frame[1, a] * tilt_y) ** 2
-    wide_x = math.sqrt(wide_x) * scale
-    wide_y = math.sqrt(wide_y) * scale
-    low_x = (x - 0.5 * wide_x - edge_x) / pixel
-    high_x = (x + 0.5 * wide_x - edge_x) / pixel
-    low_y = (y - 0.5 * wide_y - edge_y) / pixel
-    high_y = (y + 0.5 * wide_y - edge_y) / pixel
-    fluence = (
-        integral_at(integral, high_x, high_y)
-        - integral_at(integral, low_x, high_y)
-        - integral_at(integral, high_x, low_y)
-        + integral_at(integral, low_x, low_y)
-    ) / ((high_x - low_x) * (high_y - low_y))
+    return math.sqrt(wide_x), math.sqrt(wide_y)
+
+
+@numba.njit(error_model="numpy", inline="always", fastmath=_FASTER)
+def release_at(  # type: ignore[no-untyped-def]
+    x, y, axial, wide_x, wide_y, sad, integral, edge_x, edge_y, pixel, depth, first_x, first_y, pitch, start, step,
+    table, table_step, softening, softening_step, contamination_mm,
+):  # fmt: skip
+    """Return energy released per mass (surface, deep mixture) and electron fluence in a voxel of a width, where it is
+    projected to."""
+    scale = sad / axial
+    half_x = 0.5 * wide_x * scale / pixel
+    half_y = 0.5 * wide_y * scale / pixel
+    at_x = (x - edge_x) / pixel
+    at_y = (y - edge_y) / pixel
+    fluence = rectangle_of(integral, at_x - half_x, at_x + half_x, at_y - half_y, at_y + half_y)
+    fluence /= 4.0 * half_x * half_y
     if fluence <= 1e-9:
-        return 0.0, 0.0, 0.0, reached
+        return 0.0, 0.0, 0.0
     deep = depth_at(depth, (x - first_x) / pitch, (y - first_y) / pitch, (axial - start) / step)
-    fluence *= sad * sad / (axial * axial * (1.0 + (x * x + y * y) / (sad * sad)))
+    off_axis_squared = x * x + y * y
+    fluence *= scale * scale * sad * sad / (sad * sad + off_axis_squared)
     surface = 0.0
     if contamination_mm > 0.0:
         surface = fluence * math.exp(-deep / contamination_mm)
     if softening.shape[1] > 1:
-        deep *= table_at(softening, 0, math.sqrt(x * x + y * y) / softening_step)
+        deep *= table_at(softening, 0, math.sqrt(off_axis_squared) / softening_step)
     released = fluence * table_at(table, 0, deep / table_step)
     mixed = table_at(table, 1, deep / table_step)
-    return released * (1.0 - mixed), released * mixed, surface, reached
+    return released * (1.0 - mixed), released * mixed, surface
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _trace(density, frame, sad, first_x, first_y, pitch, start, step, depth):  # type: ignore[no-untyped-def]
-    _, ny, nx = depth.shape
-    for iy in range(ny):
+def _trace(  # type: ignore[no-untyped-def]
+    first_iy, last_iy, density, frame, sad, first_x, first_y, pitch, start, step, depth,
+):  # fmt: skip
+    nx = depth.shape[2]
+    for iy in range(first_iy, last_iy):
         for ix in range(nx):
             trace_ray(density, frame, (first_x + pitch * ix) / sad, (first_y + pitch * iy) / sad, start, step, depth,
                       iy, ix)  # fmt: skip
@@ -262,18 +283,24 @@ def trace(
 def ray_depths(density: NDArray[np.float32], grid: Grid, geometry: BeamGeometry, rays: Fan) -> NDArray[np.float32]:
     """Return the water-equivalent depth at the nodes of a fan of rays, shape ``rays.shape``."""
     depth = np.empty(rays.shape, dtype=np.float32)
-    _trace(
-        density, frame_of(geometry, grid), geometry.sad_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm,
-        rays.step_mm, depth,
-    )  # fmt: skip
+    frame = frame_of(geometry, grid)
+
+    def rows(own: slice) -> None:
+        _trace(
+            own.start, own.stop, density, frame, geometry.sad_mm, *rays.first_mm, rays.pitch_mm, rays.start_mm,
+            rays.step_mm, depth,
+        )  # fmt: skip
+
+    shared_out(rows, spans(rays.shape[1], _LEAST_ROWS))
     return depth
 
 
 _RUN = 8
-"""Voxels along a row that are passed over together where the middle one is far enough from the beam."""
+"""Voxels along a row that are passed over together where the middle one is far enough from the beam, and that count as
+equally wide."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTER)
 def release(  # type: ignore[no-untyped-def]
     first_k, last_k, density, frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth, first_x, first_y, pitch,
     start, step, table, table_step, softening, softening_step, contamination_mm, margin_mm, lung_margin_mm, near, far,
@@ -285,17 +312,22 @@ def release(  # type: ignore[no-untyped-def]
     for k in range(first_k, last_k):
         for j in range(nj):
             for run in range(0, ni, _RUN):
-                _, _, axial, away = project_voxel(k, j, run + _RUN // 2, frame, sad, edge_x, edge_y, pixel, reach_mm)
+                x, y, axial = project_voxel(k, j, run + _RUN // 2, frame, sad)
+                away = away_from_beam(x, y, edge_x, edge_y, pixel, reach_mm) * axial / sad
                 if axial > 1.0 and away > beyond:
                     continue
+                wide_x, wide_y = width_of_voxel(x, y, frame, sad)
                 for i in range(run, min(run + _RUN, ni)):
-                    one, two, surface, reached = release_at(
-                        k, j, i, density[k, j, i], frame, sad, integral, edge_x, edge_y, pixel, reach_mm, depth,
-                        first_x, first_y, pitch, start, step, table, table_step, softening, softening_step,
-                        contamination_mm, margin_mm, lung_margin_mm,
-                    )  # fmt: skip
-                    if reached:
+                    x, y, axial = project_voxel(k, j, i, frame, sad)
+                    away = away_from_beam(x, y, edge_x, edge_y, pixel, reach_mm) * axial / sad
+                    if axial <= 1.0 or away > lung_margin_mm:
+                        continue
+                    if away <= margin_mm or density[k, j, i] < LUNG_DENSITY:
                         active[k, j, i] = True
+                    one, two, surface = release_at(
+                        x, y, axial, wide_x, wide_y, sad, integral, edge_x, edge_y, pixel, depth, first_x, first_y,
+                        pitch, start, step, table, table_step, softening, softening_step, contamination_mm,
+                    )  # fmt: skip
                     if one + two > 0.0:
                         near[k, j, i] += one
                         far[k, j, i] += two
