@@ -43,6 +43,8 @@ def test_meld_floors_and_caps():
     assert meld(0.3, 0.8, 0.5) == pytest.approx(6.43)
     assert meld(1, 1, 9) == meld(1, 1, 4) == meld(1, 1, 0.5, dialysis=True)
     assert meld_na(1, 1, 1, 120) == 6
+    assert meld(1.6, 1.24, 1.06) == pytest.approx(11.17, abs=0.01)
+    assert meld_na(1.6, 1.24, 1.06, 120) == 11  # a MELD of 11 after rounding: sodium does not count
     assert meld_na(30, 6, 4, 120) == 40
     assert meld_3(1, 1, 1, 140, 5, female=True) == pytest.approx(7.33)
 

@@ -116,3 +116,32 @@ def test_wrong_endpoints_are_refused():
 def test_every_endpoint_describes_itself():
     assert STANDARD["LF"].describe().endswith("death is a competing event")
     assert "or death from any cause" in STANDARD["PFS"].describe()
+
+
+def test_deaths_marked_in_outcomes_compete_censor_or_count_as_the_endpoint_says():
+    rows = [
+        {"patient_id": p, "endpoint": name, "time_months": m, "event": e, "competing": c}
+        for name in ("LF", "LC", "LPFS")
+        for p, m, e, c in (("P1", 5.0, 1, None), ("P2", 6.0, 0, "yes"), ("P3", 7.0, 0, "no"))
+    ]
+    given = cohort_of(EVENTS, outcomes=rows)
+    for name, expected in (("LF", [1, 2, 0]), ("LC", [1, 0, 0]), ("LPFS", [1, 1, 0])):
+        data = build_endpoint(given, STANDARD[name])
+        assert data.status.tolist() == expected
+        assert [n.level for n in data.notes] == ["info"]
+    unmarked = [{**row, "competing": None} for row in rows]
+    notes = build_endpoint(cohort_of(EVENTS, outcomes=unmarked), STANDARD["LF"]).notes
+    assert any("marks no competing death" in n.message for n in notes)
+
+
+def test_outcomes_of_lesions_are_no_outcomes_of_patients():
+    rows = [
+        {"patient_id": "P1", "endpoint": "LC", "time_months": 5.0, "event": 0, "lesion_id": n} for n in ("L1", "L2")
+    ]
+    with pytest.raises(CohortError, match="single lesions"):
+        build_endpoint(cohort_of(EVENTS, outcomes=rows), STANDARD["LC"])
+
+
+def test_a_start_that_is_no_date_is_refused():
+    with pytest.raises(CohortError, match="holds no dates"):
+        build_endpoint(cohort_of(EVENTS), Endpoint("X", ("death",), "event", start="sex"))

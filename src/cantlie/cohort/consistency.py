@@ -190,6 +190,13 @@ def _outcomes(tables: Mapping[str, CheckedTable]) -> Iterator[Problem]:
     if "outcomes" not in tables:
         return
     table = tables["outcomes"]
+    both = table.frame["competing"].eq("yes") & table.frame["event"].eq(1)
+    for wrong in np.flatnonzero(both.to_numpy()):
+        yield table.problem(
+            int(wrong), "competing", "event-and-competing",
+            "the event was seen and a death came before it, which cannot both be true",
+            "write event 0 where a death came first",
+        )  # fmt: skip
     patient_level = table.frame[table.frame["lesion_id"].isna()]
     overall = patient_level[patient_level["endpoint"].eq("OS")].drop_duplicates("patient_id").set_index("patient_id")
     for endpoint in ("PFS", "RFS", "DFS", "EFS"):

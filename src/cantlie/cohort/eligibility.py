@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cantlie.cohort.tables import Cohort
-from cantlie.cohort.variables import Variable, evaluate
+from cantlie.cohort.variables import Variable, as_numbers, evaluate
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 
@@ -78,10 +78,11 @@ def compare(values: pd.Series, operator: str, value: Any) -> pd.Series:
     Raises
     ------
     CohortError
-        If the operator is not known.
+        If the operator is not known, or the values or the limit do not fit it.
     """
+    _check_limit(operator, value)
     if operator in ("<", "<=", ">", ">=", "between"):
-        numbers = pd.to_numeric(values)
+        numbers = as_numbers(values, str(values.name))
         missing = numbers.isna()
         if operator == "between":
             low, high = value
@@ -103,6 +104,40 @@ def compare(values: pd.Series, operator: str, value: Any) -> pd.Series:
     return met.astype(object).where(~missing, None)
 
 
+def _check_kind(values: pd.Series, rule: Rule) -> None:
+    """Refuse to compare texts with a number or numbers with a text: nobody would ever fit."""
+    if rule.operator not in ("==", "!=", "in", "not in") or rule.value is None:
+        return
+    wanted = rule.value if isinstance(rule.value, (list, tuple)) else [rule.value]
+    text = values.notna() & values.map(lambda x: isinstance(x, str))
+    known = int(values.notna().sum())
+    strings = [isinstance(w, str) for w in wanted]
+    if known and ((text.sum() == known and not any(strings)) or (not text.any() and all(strings))):
+        found = values.dropna().iloc[0]
+        raise CohortError(
+            f"the rule compares {wanted[0]!r} with values like {str(found)!r}, which can never be equal",
+            where=f"eligibility rule {rule.text!r}",
+            remedy="write texts in quotes and numbers without them",
+        )
+
+
+def _check_limit(operator: str, value: Any) -> None:
+    """Insist on a limit that the operator can compare with."""
+    a_list = isinstance(value, (list, tuple))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    wanted = {"in": "a list", "not in": "a list", "between": "two numbers, the smaller first"}.get(operator, "a number")
+    if operator in ("in", "not in"):
+        fits = a_list
+    elif operator == "between":
+        fits = a_list and len(value) == 2 and all(isinstance(v, (int, float)) for v in value) and value[0] <= value[1]
+    else:
+        fits = number or operator not in ("<", "<=", ">", ">=")
+    if not fits:
+        raise CohortError(
+            f"{operator!r} needs {wanted}, not {value!r}", where="eligibility rule", remedy="correct the study file"
+        )
+
+
 def assess_eligibility(cohort: Cohort, rules: Sequence[Rule]) -> Eligibility:
     """Apply the rules in their order to every patient."""
     ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
@@ -115,7 +150,10 @@ def assess_eligibility(cohort: Cohort, rules: Sequence[Rule]) -> Eligibility:
             met[number] = pd.Series([None] * len(ids), index=ids, dtype=object)
             notes.append(Note("the rule cannot be assessed from the tables; all patients pass it", rule.text, "info"))
             continue
-        answer = compare(evaluate(cohort, rule.variable), rule.operator, rule.value)
+        values = evaluate(cohort, rule.variable)
+        _check_limit(rule.operator, rule.value)
+        _check_kind(values, rule)
+        answer = compare(values, rule.operator, rule.value)
         if rule.kind == "exclusion":
             answer = answer.map(lambda x: None if x is None else not x).astype(object)
         met[number] = answer

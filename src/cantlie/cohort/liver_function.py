@@ -120,16 +120,22 @@ def meld(bilirubin_mg_dl: float, inr: float, creatinine_mg_dl: float, *, dialysi
 def meld_na(
     bilirubin_mg_dl: float, inr: float, creatinine_mg_dl: float, sodium_mmol_l: float, *, dialysis: bool = False
 ) -> int:
-    """Return MELD-Na, rounded, 6 to 40 (OPTN policy 9 of 2016).
+    """Return MELD-Na, rounded, 6 to 40 (OPTN policy 9.1 of 2016).
 
-    Sodium is taken within 125 to 137 mmol/L and corrects only a MELD above 11.
+    The MELD is first rounded to a whole number (its sum of logarithms to one decimal, then times 10); sodium is taken
+    within 125 to 137 mmol/L and corrects only a MELD above 11.
     """
     _positive("MELD-Na", sodium=sodium_mmol_l)
-    score = round(meld(bilirubin_mg_dl, inr, creatinine_mg_dl, dialysis=dialysis), 1)
+    score = _whole(meld(bilirubin_mg_dl, inr, creatinine_mg_dl, dialysis=dialysis))
     if score > 11:
         deficit = 137 - min(max(sodium_mmol_l, 125.0), 137.0)
-        score += 1.32 * deficit - 0.033 * score * deficit
-    return min(max(round(score), 6), 40)
+        return min(max(_whole(score + 1.32 * deficit - 0.033 * score * deficit), 6), 40)
+    return min(max(score, 6), 40)
+
+
+def _whole(score: float) -> int:
+    """Return a score rounded to the nearest whole number, a half up (not to even)."""
+    return math.floor(score + 0.5 + 1e-9)
 
 
 def meld_3(

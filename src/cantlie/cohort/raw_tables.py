@@ -11,10 +11,12 @@ import pandas as pd
 from cantlie.cohort.consistency import check_consistency
 from cantlie.cohort.schema import TABLES
 from cantlie.cohort.tables import Cohort
-from cantlie.cohort.validation import InvalidCohort, Problem, RawTable, check_cohort
+from cantlie.cohort.validation import CheckedTable, InvalidCohort, Problem, RawTable, check_cohort
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.core.spreadsheet import SheetError, read_sheet
+
+_ENOUGH = 5  # so many values before fractions are suspected
 
 
 def read_text(file: Path) -> str:
@@ -103,4 +105,21 @@ def build_cohort(
     if problems:
         raise InvalidCohort(problems)
     tables = {name: checked[name].frame for name in TABLES if name in checked}
-    return Cohort(tables, label, synthetic, dict(sources or {}), notes)
+    return Cohort(tables, label, synthetic, dict(sources or {}), (*notes, *_fractions(checked)))
+
+
+def _fractions(tables: Mapping[str, CheckedTable]) -> list[Note]:
+    """Return a note for each percentage that is nowhere above 1: a spreadsheet keeps 45 % as 0.45."""
+    notes = []
+    for name, table in tables.items():
+        frame = table.frame
+        columns = {str(c): frame[c] for c in frame if str(c).endswith("_percent") and frame[c].dtype.kind == "f"}
+        if name == "dosimetry":
+            rows = frame[frame["unit"] == "%"]
+            columns = {f"{s} {m}": own["value"] for (s, m), own in rows.groupby(["structure", "metric"])}
+        for column, values in columns.items():
+            known = values.dropna()
+            if len(known) >= _ENOUGH and 0 < known.max() <= 1 and (known % 1 != 0).any():
+                message = f"all {len(known)} percentages are at most 1: they look like fractions (0.45 for 45 %)"
+                notes.append(Note(message, f"{table.file}, {column}"))
+    return notes

@@ -264,6 +264,7 @@ OUTCOMES = Table(
         Column("time_months", "number", "time from the start of the endpoint", required=True, low=0, high=1200),
         Column("event", "flag", "1 when the event was seen, 0 when censored", required=True),
         _LESION,
+        Column("competing", "code", "a death ended the time before the event, which is 0 then", codes=YES_NO),
     ),
     ("patient_id", "endpoint", "lesion_id"),
 )

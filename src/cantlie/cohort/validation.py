@@ -21,6 +21,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", ".", "-", "missing", "unkno
 YES = frozenset({"yes", "y", "true", "1"})
 _MOST_ROWS = 5
 NO = frozenset({"no", "n", "false", "0"})
+_SHEET_ERRORS = frozenset({"#n/a", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def check_table(raw: RawTable, extra_columns: frozenset[str] = frozenset()) -> t
         columns[column.name] = _check_column(raw, column, texts, problems)
     for name in given:
         if name not in columns and (name.startswith(EXTRA_PREFIX) or name in extra_columns):
-            columns[name] = _free_column(raw.cells[name].tolist(), name)
+            columns[name] = _free_column(raw, name, problems)
     checked = CheckedTable(raw.name, raw.file, pd.DataFrame(columns), raw.rows)
     if table is LABS and not problems:
         checked = _check_labs(checked, problems)
@@ -190,6 +191,8 @@ def _parse_cell(column: Column, text: str, decimal_comma: bool = False) -> tuple
         if column.required:
             return None, ("missing-value", "a required value is missing", "fill it in or leave the row out")
         return None, None
+    if text.lower() in _SHEET_ERRORS:
+        return None, _sheet_error(text)
     if column.kind in ("number", "integer", "flag"):
         return _parse_number(column, text, decimal_comma)
     if column.kind == "date":
@@ -197,6 +200,10 @@ def _parse_cell(column: Column, text: str, decimal_comma: bool = False) -> tuple
     if column.kind == "code" and column.codes:
         return _parse_code(column, text)
     return text, None
+
+
+def _sheet_error(text: str) -> tuple[str, str, str]:
+    return "spreadsheet-error", f"{text} is an error of the spreadsheet", "mend the formula, or leave the cell empty"
 
 
 def _parse_number(column: Column, text: str, decimal_comma: bool) -> tuple[object, tuple[str, str, str] | None]:
@@ -235,7 +242,8 @@ def _parse_date(text: str) -> tuple[object, tuple[str, str, str] | None]:
     if match is None:
         if re.fullmatch(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}", text):
             return None, ("ambiguous-date", f"{text!r} may be day-month or month-day", "write dates as 2019-04-30")
-        return None, ("not-a-date", f"{text!r} is not a date", "write dates as 2019-04-30")
+        serial = " (a number of days, as Excel keeps dates)" if re.fullmatch(r"[1-6]\d{4}(\.\d+)?", text) else ""
+        return None, ("not-a-date", f"{text!r} is not a date{serial}", "write dates as 2019-04-30")
     try:
         day = date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
@@ -267,12 +275,20 @@ def _parse_code(column: Column, text: str) -> tuple[object, tuple[str, str, str]
     return None, ("unknown-code", f"{text!r} is not a code of this column", f"{advice}codes: {', '.join(column.codes)}")
 
 
-def _free_column(texts: list[str], name: str) -> pd.Series:
-    values = [None if text.strip().lower() in MISSING else text.strip() for text in texts]
+def _free_column(raw: RawTable, name: str, problems: list[Problem]) -> pd.Series:
+    """Return a user's own column: numbers where all its values are finite numbers, else texts."""
+    texts = [str(text).strip() for text in raw.cells[name]]
+    for position, text in enumerate(texts):
+        if text.lower() in _SHEET_ERRORS:
+            problems.append(Problem(raw.file, int(raw.rows[position]), name, *_sheet_error(text)))
+    values = [None if text.lower() in MISSING else text for text in texts]
     try:
-        return pd.Series([np.nan if v is None else float(v) for v in values], dtype=float, name=name)
+        numbers = np.array([np.nan if v is None else number_of(v, raw.decimal_comma) for v in values], dtype=float)
     except ValueError:
         return pd.Series(values, dtype=object, name=name)
+    if np.isinf(numbers).any():
+        return pd.Series(values, dtype=object, name=name)
+    return pd.Series(numbers, name=name)
 
 
 def _check_labs(checked: CheckedTable, problems: list[Problem]) -> CheckedTable:

@@ -17,7 +17,8 @@ from cantlie.core.errors import CohortError
 DAYS_PER_MONTH = 365.25 / 12
 
 Aggregate = Literal["only", "first", "last", "max", "min", "sum", "mean", "count", "any", "best", "worst"]
-_RESPONSE_ORDER = ("CR", "PR", "SD", "NE", "PD")
+_RESPONSE_ORDER = ("CR", "PR", "SD", "PD")
+_NUMERIC = ("max", "min", "sum", "mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class Variable:
     aggregate
         How a patient's rows become one value: ``only`` (more than one is an error), ``first`` and ``last`` by date,
         ``max``, ``min``, ``sum``, ``mean``, ``count`` (of rows, or of the column ``count``), ``any`` (yes or no),
-        ``best`` and ``worst`` of CR, PR, SD, PD.
+        ``best`` and ``worst`` of CR, PR, SD, PD; NE only where a patient has nothing else.
     window_months
-        Months from the start of treatment within which rows count, both ends included.
+        Months from the start of treatment within which rows count, both ends included. A patient without a start has
+        no value, nor the default.
     factor
         Multiplies numbers (0.1 turns mm into cm).
     cuts, closed
@@ -105,10 +107,8 @@ def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
             remedy=f"tables: {', '.join((*TABLES, *DERIVED_TABLES))}",
         )
     rows = liver_scores(cohort) if variable.table in DERIVED_TABLES else cohort.table(variable.table)
-    if variable.source == "labs.times_uln":
-        rows = rows.assign(times_uln=rows["value"] / rows["uln"])
     column = variable.column
-    if column not in rows:
+    if column not in rows and variable.source != "labs.times_uln":
         raise CohortError(
             f"table {variable.table} has no column {column!r}",
             where=f"variable {variable.name}",
@@ -116,14 +116,20 @@ def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
         )
     rows = _filter(rows, variable)
     rows = _within(rows, cohort, variable)
+    if variable.source == "labs.times_uln":
+        rows = _times_uln(rows, variable)
     ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
     values = _aggregate(rows, variable).reindex(ids)
     if variable.factor != 1.0:
-        values = values.astype(float) * variable.factor
+        values = as_numbers(values, variable.name) * variable.factor
     if variable.default is not None:
-        values = values.astype(object).where(values.notna(), variable.default)
+        known = np.ones(len(ids), dtype=bool)
+        if variable.window_months is not None:
+            known = cohort.patients["treatment_start"].notna().to_numpy()
+        values = values.astype(object).where(values.notna() | ~known, variable.default)
         if isinstance(variable.default, (int, float)) and not isinstance(variable.default, bool):
-            values = pd.to_numeric(values)
+            numbers = pd.to_numeric(values, errors="coerce")
+            values = numbers if numbers.isna().equals(values.isna()) else values
     return values.rename(variable.name)
 
 
@@ -137,7 +143,7 @@ def classify(raw: pd.Series, variable: Variable) -> pd.Series:
                 where=f"variable {variable.name}",
                 remedy="name as many levels as there are classes",
             )
-        numbers = pd.to_numeric(raw).to_numpy(dtype=float)
+        numbers = as_numbers(raw, variable.name).to_numpy(dtype=float)
         side: Literal["left", "right"] = "right" if variable.closed == "left" else "left"
         position = np.searchsorted(np.asarray(variable.cuts, dtype=float), numbers, side=side)
         values = [None if np.isnan(x) else names[i] for x, i in zip(numbers, position, strict=True)]
@@ -156,6 +162,26 @@ def classify(raw: pd.Series, variable: Variable) -> pd.Series:
                 remedy=f"levels: {', '.join(variable.levels)}",
             )
     return raw
+
+
+def as_numbers(values: pd.Series, variable: str) -> pd.Series:
+    """Return a variable's values as numbers, NaN where missing.
+
+    Raises
+    ------
+    CohortError
+        Naming the first patient whose value is no number.
+    """
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    wrong = np.flatnonzero((numbers.isna() & values.notna()).to_numpy() | np.isinf(numbers.to_numpy()))
+    if wrong.size:
+        first = int(wrong[0])
+        raise CohortError(
+            f"{values.iloc[first]!r} of patient {values.index[first]} is not a number",
+            where=f"variable {variable}",
+            remedy="write a plain number, or leave the cell empty when it is not known",
+        )
+    return numbers
 
 
 def _missing(value: object) -> bool:
@@ -183,6 +209,12 @@ def _filter(rows: pd.DataFrame, variable: Variable) -> pd.DataFrame:
 def _within(rows: pd.DataFrame, cohort: Cohort, variable: Variable) -> pd.DataFrame:
     if variable.window_months is None:
         return rows
+    if "date" not in rows:
+        raise CohortError(
+            f"table {variable.table} has no column 'date', so its rows lie in no window",
+            where=f"variable {variable.name}",
+            remedy="leave window_months out of the study file",
+        )
     start = cohort.patients.drop_duplicates("patient_id").set_index("patient_id")["treatment_start"]
     months = (rows["date"] - pd.to_datetime(rows["patient_id"].map(start))).dt.days / DAYS_PER_MONTH
     low, high = variable.window_months
@@ -199,6 +231,9 @@ def _aggregate(rows: pd.DataFrame, variable: Variable) -> pd.Series:
     if how == "any":
         return groups.size().map(lambda n: "yes" if n else "no").astype(object)
     filled = rows[rows[column].notna()]
+    if how in _NUMERIC:
+        by_patient = as_numbers(filled.set_index("patient_id")[column], variable.name)
+        return by_patient.groupby(level=0, sort=False).agg(how)
     if how == "only":
         repeated = filled["patient_id"].duplicated()
         if repeated.any():
@@ -212,10 +247,26 @@ def _aggregate(rows: pd.DataFrame, variable: Variable) -> pd.Series:
         if "date" in filled:
             filled = filled.sort_values("date", kind="stable")
         return filled.drop_duplicates("patient_id", keep=how).set_index("patient_id")[column]
-    if how in ("best", "worst"):
-        rank = {response: i for i, response in enumerate(_RESPONSE_ORDER)}
-        ordered = filled.assign(rank=filled[column].map(rank)).sort_values("rank", kind="stable")
-        keep: Literal["first", "last"] = "first" if how == "best" else "last"
-        return ordered.drop_duplicates("patient_id", keep=keep).set_index("patient_id")[column]
-    by = filled[column].groupby(filled["patient_id"], sort=False)
-    return by.agg(how)
+    order = _RESPONSE_ORDER if how == "best" else _RESPONSE_ORDER[::-1]
+    rank = {response: i for i, response in enumerate((*order, "NE"))}
+    strange = sorted(set(filled[column].astype(str)) - set(rank))
+    if strange:
+        raise CohortError(
+            f"{strange[0]!r} is not a response",
+            where=f"variable {variable.name}",
+            remedy=f"'{how}' orders {', '.join(rank)} only",
+        )
+    ordered = filled.assign(rank=filled[column].map(rank)).sort_values("rank", kind="stable")
+    return ordered.drop_duplicates("patient_id").set_index("patient_id")[column]
+
+
+def _times_uln(rows: pd.DataFrame, variable: Variable) -> pd.DataFrame:
+    """Return laboratory values over their upper limit of normal; one without a limit would count as normal."""
+    unknown = rows[~(rows["uln"] > 0)]
+    if len(unknown):
+        raise CohortError(
+            f"{len(unknown)} values have no upper limit of normal (first: {unknown['patient_id'].iloc[0]})",
+            where=f"variable {variable.name} (labs.uln)",
+            remedy="give the laboratory's limit in the column uln",
+        )
+    return rows.assign(times_uln=rows["value"] / rows["uln"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cantlie.cohort.failure import coded_patterns
 from cantlie.cohort.tables import Cohort
-from cantlie.cohort.variables import evaluate, raw_values
+from cantlie.cohort.variables import as_numbers, evaluate, raw_values
 from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.study.definition import Study
@@ -52,6 +52,10 @@ class Analysed:
                 where=f"variable {study.group_variable}",
                 remedy=f"groups: {', '.join(sorted(known))}",
             )
+        if (lost := int(self.group.isna().sum())) and known != {"all"}:
+            self.notes.append(
+                Note(f"{lost} patients have no group and stand under all patients only", f"variable {self.group.name}")
+            )
 
     def variable(self, name: str) -> pd.Series:
         """Return a variable for every patient; a column that the data lack is missing everywhere, with a note."""
@@ -64,11 +68,20 @@ class Analysed:
                     raise
                 self.notes.append(Note(f"the data have no column {spec.source}", f"variable {name}"))
                 self._variables[name] = pd.Series([None] * len(self.ids), index=self.ids, dtype=object, name=name)
+            self._note_windows(name)
         return self._variables[name]
+
+    def _note_windows(self, name: str) -> None:
+        """Note whose values cannot be placed in the window of a variable."""
+        lost = int(self.cohort.patients["treatment_start"].isna().sum())
+        if self.study.variable(name).window_months is not None and lost:
+            self.notes.append(
+                Note(f"{lost} patients have no start of treatment, so their value is not known", f"variable {name}")
+            )
 
     def numbers(self, name: str) -> pd.Series:
         """Return a variable as numbers, before it is divided into classes."""
-        return pd.to_numeric(raw_values(self.cohort, self.study.variable(name).variable()))
+        return as_numbers(raw_values(self.cohort, self.study.variable(name).variable()), name)
 
     def endpoint(self, name: str) -> EndpointData:
         """Return an endpoint."""

@@ -126,8 +126,8 @@ class EndpointData:
 def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
     """Return the times of an endpoint, from the events, or from the table ``outcomes`` when it holds the endpoint.
 
-    Months are days / 30.4375. A patient without a start, or without an event or a last day seen, is left out with a
-    note.
+    A death that ``outcomes`` marks as competing counts as the endpoint counts a death. Months are days / 30.4375. A
+    patient without a start, or without an event or a last day seen, is left out with a note.
 
     Raises
     ------
@@ -137,16 +137,27 @@ def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
     outcomes = cohort.table("outcomes")
     given = outcomes[outcomes["endpoint"] == endpoint.name]
     if len(given):
+        if endpoint.level == "patient" and given["lesion_id"].notna().any():
+            raise CohortError(
+                "the table outcomes gives the endpoint for single lesions, the study for patients",
+                where=f"endpoint {endpoint.name}",
+                remedy='write level = "lesion" in the study\'s endpoint, or leave lesion_id empty',
+            )
         frame = pd.DataFrame(
             {
                 "patient_id": given["patient_id"].to_numpy(),
                 "lesion_id": given["lesion_id"].to_numpy(),
                 "time_months": given["time_months"].to_numpy(dtype=float),
-                "status": given["event"].to_numpy(dtype=float).astype(int),
+                "status": _given_status(given, endpoint.death),
             }
         )
-        note = Note("times were taken from the table outcomes as given", endpoint.name, "info")
-        return EndpointData(endpoint, frame, (note,))
+        notes = [Note("times were taken from the table outcomes as given", endpoint.name, "info")]
+        if endpoint.death == "competes" and not (frame["status"] == COMPETING).any():
+            what = (
+                "the table outcomes marks no competing death (competing yes): the incidence is that of death censored"
+            )
+            notes.append(Note(what, endpoint.name))
+        return EndpointData(endpoint, frame, tuple(notes))
     starts = _starts(cohort, endpoint)
     events = cohort.table("events")
     death = events[events["kind"] == "death"].groupby("patient_id")["date"].min()
@@ -183,8 +194,15 @@ def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
             where=f"endpoint {endpoint.name}",
             remedy=f"give {endpoint.start} and the events, or the table outcomes",
         )
-    notes = tuple(Note(f"{count} left out: {why}", endpoint.name) for why, count in left_out.items())
-    return EndpointData(endpoint, pd.DataFrame(rows), notes)
+    left_notes = tuple(Note(f"{count} left out: {why}", endpoint.name) for why, count in left_out.items())
+    return EndpointData(endpoint, pd.DataFrame(rows), left_notes)
+
+
+def _given_status(given: pd.DataFrame, death: Death) -> np.ndarray:
+    """Return the status of given outcomes; a death before the event counts as the endpoint says."""
+    died = given["competing"].eq("yes").to_numpy()
+    counts = {"event": EVENT, "censors": CENSORED, "competes": COMPETING}[death]
+    return np.where(died, counts, given["event"].to_numpy(dtype=float).astype(int))
 
 
 def _starts(cohort: Cohort, endpoint: Endpoint) -> pd.Series:
@@ -197,7 +215,14 @@ def _starts(cohort: Cohort, endpoint: Endpoint) -> pd.Series:
             where=f"endpoint {endpoint.name}",
             remedy="name a date column of patients or a kind of event",
         )
-    return cohort.patients.set_index("patient_id")[endpoint.start]
+    starts = cohort.patients.set_index("patient_id")[endpoint.start]
+    if not pd.api.types.is_datetime64_any_dtype(starts):
+        raise CohortError(
+            f"patients.{endpoint.start} holds no dates",
+            where=f"endpoint {endpoint.name}",
+            remedy="name a date column of patients or a kind of event as its start",
+        )
+    return starts
 
 
 def _units(cohort: Cohort, endpoint: Endpoint) -> list[tuple[str, str | None]]:
@@ -231,6 +256,8 @@ def check_order(shorter: EndpointData, longer: EndpointData) -> tuple[Note, ...]
 
     Compared are patients who have both; the first part of the sentence counts them.
     """
+    if "lesion" in (shorter.endpoint.level, longer.endpoint.level):
+        return ()
     a = shorter.frame.set_index("patient_id")["time_months"]
     b = longer.frame.set_index("patient_id")["time_months"]
     both = a.index.intersection(b.index)
