@@ -182,6 +182,30 @@ def one_way_anova(*samples: ArrayLike) -> HypothesisTest:
     )
 
 
+def welch_anova(*samples: ArrayLike) -> HypothesisTest:
+    """One-way analysis of variance without equal variances; ``df`` is that of the numerator.
+
+    References
+    ----------
+    Welch 1951, doi:10.1093/biomet/38.3-4.330 (R's oneway.test).
+    """
+    if len(samples) < 2:
+        raise StatisticsError("at least two groups are needed", where="analysis of variance")
+    groups = [inputs.sample(values, f"group {i + 1}", least=2) for i, values in enumerate(samples)]
+    n = np.array([values.size for values in groups], dtype=np.float64)
+    variance = np.array([values.var(ddof=1) for values in groups])
+    if (variance == 0).any():
+        raise StatisticsError("a group is constant, so its mean has no spread", where="Welch's analysis of variance")
+    k = len(groups)
+    w = n / variance
+    means = np.array([values.mean() for values in groups])
+    middle = float(w @ means / w.sum())
+    lack = float((((1 - w / w.sum()) ** 2) / (n - 1)).sum() / (k * k - 1))
+    statistic = float((w * (means - middle) ** 2).sum() / (k - 1) / (1 + 2 * (k - 2) * lack))
+    p_value = float(stats.f.sf(statistic, k - 1, 1 / (3 * lack)))
+    return HypothesisTest("Welch's analysis of variance", statistic, k - 1, p_value)
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """What a table prints of a number: how many, mean, SD, median, quartiles (type 7), range."""

@@ -22,11 +22,13 @@ from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_matching import matching_tables, subgroup_table
 from cantlie.study.analysis_patients import cause_table, eligibility_table, response_table
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
-from cantlie.study.analysis_tables import balance_table, make_table
+from cantlie.study.analysis_tables import balance_table, difference_of, make_table
 from cantlie.study.checklists import checklist_table, dose_checklist_tables
 from cantlie.study.definition import FigureSpec, Study
 from cantlie.study.loading import load_study, study_sha256
 from cantlie.study.results import StudyFigure, StudyResult
+
+_FAR = 3.0  # where a love plot draws an infinite standardised difference
 
 
 def analyse_folder(id_or_path: str | Path, data: Path, *, progress: Progress = silent) -> StudyResult:
@@ -177,7 +179,8 @@ def _figure(
             rows.append({"label": group.name, **{lv: counts.get(lv, 0) for lv in data.study.variable(spec.by).levels}})
         return StudyFigure(spec, points=tuple(rows), in_paper=not new)
     if spec.kind == "forest":
-        return StudyFigure(spec, points=tuple(p for p in points if isinstance(p, dict)), in_paper=not new)
+        shown = tuple(p for p in points if isinstance(p, dict))
+        return StudyFigure(spec, points=shown, in_paper=not new) if shown else None
     if spec.kind == "love" and "matched" not in data.study.sets:
         return StudyFigure(spec, points=love, in_paper=not new) if love else None
     if spec.kind == "love":
@@ -188,9 +191,11 @@ def _figure(
         label = ""
         for row in table.rows:
             label = row[0].text or label
-            values = {
-                name: float(cell.text.rstrip(" *")) for name, cell in zip(table.columns[2:], row[2:], strict=True)
-            }
-            rows.append({"label": f"{label}: {row[1].text}", **values})
-        return StudyFigure(spec, points=tuple(rows), in_paper=not new)
+            values = {name: difference_of(cell) for name, cell in zip(table.columns[2:], row[2:], strict=True)}
+            infinite = [name for name, value in values.items() if np.isinf(value)]
+            mark = f" (∞ drawn at {_FAR:g})" if infinite else ""
+            drawn = {name: float(np.clip(value, -_FAR, _FAR)) for name, value in values.items()}
+            if not np.isnan(list(values.values())).any():
+                rows.append({"label": f"{label}: {row[1].text}{mark}", **drawn})
+        return StudyFigure(spec, points=tuple(rows), in_paper=not new) if rows else None
     return None

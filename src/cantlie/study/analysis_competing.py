@@ -25,6 +25,10 @@ def incidence_table(data: Analysed) -> StudyTable | None:
     for group in groups:
         time, status, _ = data.times(name, data.members("all", group))
         if not (status == 1).any():
+            if len(time):
+                rows.append(
+                    (StudyCell(labels.get(group, "All patients")), StudyCell(""), StudyCell("no event"), StudyCell("–"))
+                )
             continue
         curve = cumulative_incidence(time, status).curve(1)
         rates = curve.rates(_MONTHS)
@@ -42,11 +46,11 @@ def incidence_table(data: Analysed) -> StudyTable | None:
                     StudyCell("–" if beyond else f"{100 * naive:.1f}%"),
                 )
             )
-    if not rows:
+    if all(row[2].text == "no event" for row in rows):
         return None
     return StudyTable(
         "competing",
-        "Local failure with death as a competing event (not in the paper)",
+        f"{data.study.endpoint(name).label or name}: cumulative incidence (not in the paper)",
         ("Group", "At", "Cumulative incidence (95% CI)", "1 - Kaplan-Meier (death censored; too high)"),
         tuple(rows),
         (f"{data.study.endpoint(name).describe()}; Aalen and Johansen, log(-log) intervals",),

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cantlie.cohort.failure import coded_patterns
+from cantlie.cohort.schema import TABLES
 from cantlie.cohort.tables import Cohort
 from cantlie.cohort.variables import as_numbers, evaluate, raw_values
 from cantlie.core.errors import CohortError
@@ -68,13 +69,19 @@ class Analysed:
                     raise
                 self.notes.append(Note(f"the data have no column {spec.source}", f"variable {name}"))
                 self._variables[name] = pd.Series([None] * len(self.ids), index=self.ids, dtype=object, name=name)
-            self._note_windows(name)
+            self._note_unknown(name)
         return self._variables[name]
 
-    def _note_windows(self, name: str) -> None:
-        """Note whose values cannot be placed in the window of a variable."""
+    def _note_unknown(self, name: str) -> None:
+        """Note whose values cannot be placed in the window of a variable, and a default for want of any data."""
+        spec = self.study.variable(name)
+        if spec.default is not None and spec.table in TABLES and not len(self.cohort.table(spec.table)):
+            message = (
+                f"the data have no table {spec.table}, so every patient has the default {spec.default}: not a finding"
+            )
+            self.notes.append(Note(message, f"variable {name}"))
         lost = int(self.cohort.patients["treatment_start"].isna().sum())
-        if self.study.variable(name).window_months is not None and lost:
+        if spec.window_months is not None and lost:
             self.notes.append(
                 Note(f"{lost} patients have no start of treatment, so their value is not known", f"variable {name}")
             )

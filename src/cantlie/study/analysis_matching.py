@@ -12,6 +12,7 @@ from cantlie.core.errors import StatisticsError
 from cantlie.core.notes import Note
 from cantlie.statistics.balance import Balance, all_levels, balance, effective_sample_size, propensity_weights
 from cantlie.statistics.cox import CoxModel, cox
+from cantlie.statistics.logistic import LogisticModel
 from cantlie.statistics.matching import match, propensity_score
 from cantlie.statistics.sensitivity import e_value
 from cantlie.statistics.subgroup import subgroup_forest
@@ -32,11 +33,15 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outcome:
-    """Follow-up (months), event and treatment of every patient of a study, shape (n,); NaN where not followed."""
+    """Follow-up (months), event and treatment of every patient of a study, shape (n,); NaN where not followed.
+
+    ``known`` tells whose treatment is known: a patient without one is no control.
+    """
 
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
     treated: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     treatment: str
 
     @classmethod
@@ -46,6 +51,7 @@ class _Outcome:
             frame["time_months"].to_numpy(dtype=float),
             frame["status"].to_numpy(dtype=float) == 1,
             (data.variable(spec.treatment) == spec.treated).to_numpy(),
+            data.variable(spec.treatment).notna().to_numpy(),
             spec.treated,
         )
 
@@ -90,25 +96,26 @@ def matching_tables(
     spec = data.study.matching
     if spec is None:
         return [], (), ()
-    covariates = pd.DataFrame({name: data.variable(name) for name in spec.covariates})
-    complete = covariates.notna().all(axis=1).to_numpy()
     outcome = _Outcome.of(data, spec)
-    notes = []
-    if not complete.all():
-        notes.append(Note(f"{int((~complete).sum())} patients lack a covariate and are not matched", "matching"))
-    x = covariates[complete].astype(str)
+    covariates = pd.DataFrame({name: _covariate(data, name) for name in spec.covariates})
+    whole = covariates.notna().all(axis=1).to_numpy()
+    complete = whole & outcome.known
+    notes = _left_out_notes(data, spec, outcome.known, whole)
+    x = covariates[complete]
+    x = pd.DataFrame({name: x[name].astype(str) if x[name].dtype == object else x[name] for name in x})
     z = outcome.treated[complete].astype(float)
     try:
-        model = propensity_score(z, x)
+        model, separated = _score(z, x)
+        notes += separated
         pairs = match(z, model.linear, order=spec.order, caliper=spec.caliper, ratio=spec.ratio)
     except StatisticsError as error:
         return [], (), (*notes, Note(error.sentence(), "matching"))
     after = balance(z, all_levels(x), weights=pairs.weight)
-    everyone = np.ones(len(data.ids), dtype=bool)
+    everyone = outcome.known
     rows = [_effect_row("all, unadjusted", outcome.size(everyone), after.before, outcome.effect(everyone))]
     if spec.pair_column and spec.pair_column in data.cohort.patients:
-        numbers = data.cohort.patients[spec.pair_column].to_numpy(dtype=float)
-        paper = ~np.isnan(numbers)
+        numbers = pd.factorize(data.cohort.patients[spec.pair_column])[0]
+        paper = (numbers >= 0) & outcome.known
         own = balance(z, all_levels(x), weights=paper[complete].astype(float))
         fitted = outcome.effect(paper, cluster=numbers)
         rows.append(_effect_row("the paper's pairs", outcome.size(paper), own.after, fitted))
@@ -139,6 +146,43 @@ def matching_tables(
     return [_effect_table(spec, rows)], points, tuple(notes)
 
 
+def _covariate(data: Analysed, name: str) -> pd.Series:
+    """Return a covariate of the score: classes where the study has any, else a number where all values are numbers."""
+    values = data.variable(name)
+    if data.study.variable(name).levels:
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    return numbers if numbers.isna().equals(values.isna()) and numbers.notna().any() else values
+
+
+def _score(z: NDArray[np.float64], x: pd.DataFrame) -> tuple[LogisticModel, list[Note]]:
+    """Return the propensity model; where the covariates separate the groups, with Firth's penalty and a note."""
+    try:
+        return propensity_score(z, x), []
+    except StatisticsError as error:
+        if "separated" not in error.what:
+            raise
+        message = (
+            "a combination of the covariates tells treated and controls apart, so some patients have no counterpart; "
+            "the score is fitted with Firth's penalty, and balance and overlap must be looked at"
+        )
+        return propensity_score(z, x, firth=True), [Note(message, "matching")]
+
+
+def _left_out_notes(
+    data: Analysed, spec: MatchingSpec, known: NDArray[np.bool_], whole: NDArray[np.bool_]
+) -> list[Note]:
+    notes = []
+    if not known.all():
+        notes.append(Note(f"{int((~known).sum())} patients have no known treatment and are not analysed", "matching"))
+    if not whole.all():
+        notes.append(Note(f"{int((~whole).sum())} patients lack a covariate and are not matched", "matching"))
+    others = [level for level in dict.fromkeys(data.variable(spec.treatment).dropna()) if level != spec.treated]
+    if len(others) > 1:
+        notes.append(Note(f"the controls of {spec.treated} are {' and '.join(map(str, others))} together", "matching"))
+    return notes
+
+
 def _endpoint_of(data: Analysed) -> str:
     """Return the endpoint by which the effect of treatment is judged: that of the regression, else the first."""
     return data.study.cox.endpoint if data.study.cox is not None else data.study.endpoints[0].name
@@ -148,7 +192,7 @@ def _effect_row(
     label: str, size: str, smd: NDArray[np.float64] | None, fitted: CoxModel | None
 ) -> tuple[StudyCell, ...]:
     """Return a set of patients with its largest standardised difference, hazard ratio, p and E-value."""
-    worst = "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}"
+    worst = "–" if smd is None else f"{float(np.nanmax(np.abs(smd))):.3f}".replace("inf", "∞")
     cells = ("cannot be fitted", "–", "–")
     if fitted is not None:
         ratio, (low, high) = float(fitted.hazard_ratio[0]), (float(limit) for limit in fitted.interval[0])
@@ -208,7 +252,8 @@ def subgroup_table(data: Analysed) -> StudyTable | None:
     if not names:
         return None
     set_name = next((f.set for f in data.study.figures if f.where), "all")
-    time, status, patients = data.times(_endpoint_of(data), data.members(set_name))
+    known = data.variable(spec.treatment).notna().to_numpy()
+    time, status, patients = data.times(_endpoint_of(data), data.members(set_name) & known)
     index = pd.Index(patients)
     treated = (data.variable(spec.treatment).reindex(index) == spec.treated).to_numpy(dtype=float)
     levels = pd.DataFrame({name: data.variable(name).reindex(index).to_numpy() for name in dict.fromkeys(names)})

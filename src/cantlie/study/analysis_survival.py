@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,8 @@ def rate_text(row: pd.Series) -> str:
     if not np.isfinite(float(row["survival"])):
         return "beyond follow-up"
     low, high = float(row["lower"]), float(row["upper"])
+    if float(row["std_err"]) == 0:  # no event yet: an interval of no width would look like certainty
+        low = high = np.nan
     band = f" ({100 * low:.1f}-{100 * high:.1f})" if np.isfinite(low) and np.isfinite(high) else ""
     return f"{100 * float(row['survival']):.1f}%{band}"
 
@@ -145,10 +148,13 @@ def comparison_table(data: Analysed) -> StudyTable | None:
         else:
             test = log_rank(time[known], status[known] == 1, groups[known].to_numpy(dtype=str))
             counts = ", ".join(f"{g}: {int(o)}/{n}" for g, n, o in zip(test.groups, test.n, test.observed, strict=True))
-            few = (
-                " (fewer than 10 events: not to be relied on)" if int((status[known] == 1).sum()) < _FEW_EVENTS else ""
-            )
-            cells = [StudyCell(counts), p_cell(test, spec.p), StudyCell(test.method + few)]
+            remarks = []
+            if int((status[known] == 1).sum()) < _FEW_EVENTS:
+                remarks.append("fewer than 10 events: not to be relied on")
+            if data.study.endpoint(spec.endpoint).level == "lesion":
+                remarks.append("takes the lesions of a patient as independent: p too small")
+            words = f"{test.method} ({'; '.join(remarks)})" if remarks else test.method
+            cells = [StudyCell(counts), p_cell(test, spec.p), StudyCell(words)]
         rows.append((StudyCell(spec.endpoint), StudyCell(label), *cells))
     if not rows:
         return None
@@ -181,14 +187,45 @@ def follow_up_table(data: Analysed) -> StudyTable | None:
     return StudyTable("follow_up", "Follow-up, months", columns, tuple(rows), in_paper=False)
 
 
-def _indicator(data: Analysed, term: CoxTerm) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return 1 for the level and 0 for the reference, and who has either (all levels of the variable count)."""
+def _tuple(level: str | tuple[str, ...]) -> tuple[str, ...]:
+    return ((level,) if level else ()) if isinstance(level, str) else tuple(level)
+
+
+def _indicator(data: Analysed, term: CoxTerm, terms: list[CoxTerm]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return 1 for the level of a term and 0 else, and who takes part.
+
+    Where the terms of a variable name their references, these are the patients of the named levels and references only:
+    a third level must not count as the reference.
+    """
     if not term.level:
         numbers = data.numbers(term.variable).to_numpy(dtype=float)
         return numbers, ~np.isnan(numbers)
     values = data.variable(term.variable)
-    levels = [term.level] if isinstance(term.level, str) else list(term.level)
-    return np.asarray(values.isin(levels), dtype=np.float64), np.asarray(values.notna(), dtype=np.bool_)
+    siblings = [other for other in terms if other.variable == term.variable and other.level]
+    known = values.notna()
+    if all(other.reference for other in siblings):
+        known = values.isin({level for other in siblings for level in _tuple(other.level) + _tuple(other.reference)})
+    return np.asarray(values.isin(_tuple(term.level)), dtype=np.float64), np.asarray(known, dtype=np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Cox models with Breslow's and Efron's ties of the same terms, or why there are none, and who took part."""
+
+    breslow: CoxModel | None
+    efron: CoxModel | None
+    reason: str
+    asked: int
+
+    def remark(self, label: str) -> str:
+        """Return who takes part where not everybody does, or why there is no model."""
+        if self.efron is None:
+            return f"{label}: cannot be fitted, {self.reason}"
+        n = self.efron.n
+        if n == self.asked:
+            return ""
+        what = f"{label}: {n} of {self.asked} rows ({self.efron.n_events} events)"
+        return f"{what}; the others lack a value or have a level that is not compared"
 
 
 def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, object], ...], tuple[Note, ...]]:
@@ -198,28 +235,28 @@ def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, obj
         return None, (), ()
     rows, points, notes = [], [], []
     multi = [term for term in spec.terms if term.multivariable or term.multi_hr is not None]
-    both = {ties: _fit(data, multi, spec.endpoint, spec.set, ties) for ties in ("breslow", "efron")} if multi else {}
-    proportional = _proportional(both.get("efron"))
+    both = _fit(data, multi, spec.endpoint, spec.set) if multi else None
+    proportional = _proportional(None if both is None else both.efron)
+    remarks = [] if both is None else [both.remark("multivariable")]
     for variable in dict.fromkeys(term.variable for term in spec.terms):
         terms = [term for term in spec.terms if term.variable == variable]
-        models = {ties: _fit(data, terms, spec.endpoint, spec.set, ties) for ties in ("breslow", "efron")}
+        fitted = _fit(data, terms, spec.endpoint, spec.set)
+        breslow, efron = fitted.breslow, fitted.efron
+        remarks.append(fitted.remark(", ".join(term.label for term in terms)))
         for number, term in enumerate(terms):
-            breslow, efron = models["breslow"], models["efron"]
             printed = _printed_hr(term.hr, term.ci, term.p)
             line = [
                 StudyCell(term.label),
                 StudyCell(_hr_text(breslow, number), printed, _same_hr(breslow, number, term.hr)),
                 StudyCell(_hr_text(efron, number)),
             ]
-            if both:
+            if both is not None:
                 if term in multi:
                     place = multi.index(term)
                     shown = _printed_hr(term.multi_hr, term.multi_ci, term.multi_p)
                     line += [
-                        StudyCell(
-                            _hr_text(both["breslow"], place), shown, _same_hr(both["breslow"], place, term.multi_hr)
-                        ),
-                        StudyCell(_hr_text(both["efron"], place)),
+                        StudyCell(_hr_text(both.breslow, place), shown, _same_hr(both.breslow, place, term.multi_hr)),
+                        StudyCell(_hr_text(both.efron, place)),
                         StudyCell(p_text(proportional[place]) if proportional is not None else "–"),
                     ]
                 else:
@@ -233,32 +270,38 @@ def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, obj
     if proportional is not None and min(proportional) < 0.05:
         notes.append(Note("the hazards are not proportional (Schoenfeld score test p < .05)", "Cox regression"))
     columns = ["Factor", "Univariable, as published (Breslow)", "Univariable, recommended (Efron)"]
-    if both:
+    if both is not None:
         columns += ["Multivariable, as published", "Multivariable, recommended", "p of proportionality"]
-    table = StudyTable(
-        "cox", f"Cox regressions of {spec.endpoint}", tuple(columns), tuple(rows), ("hazard ratio (95% CI), Wald p",)
-    )
+    clustered = data.study.endpoint(spec.endpoint).level == "lesion"
+    how = "hazard ratio (95% CI), Wald p" + ("; recommended: errors clustered by patient" if clustered else "")
+    foot = (how, *(remark for remark in remarks if remark))
+    table = StudyTable("cox", f"Cox regressions of {spec.endpoint}", tuple(columns), tuple(rows), foot)
     return table, tuple(points), tuple(notes)
 
 
-def _fit(data: Analysed, terms: list[CoxTerm], endpoint: str, set_name: str, ties: str) -> CoxModel | None:
+def _fit(data: Analysed, terms: list[CoxTerm], endpoint: str, set_name: str) -> _Fitted:
+    """Fit the terms together; rows of lesions get errors clustered by patient as recommended."""
     columns, known = [], np.ones(len(data.ids), dtype=bool)
     for term in terms:
-        values, own = _indicator(data, term)
+        values, own = _indicator(data, term, terms)
         columns.append(values)
         known &= own
-    members = data.members(set_name) & known
-    time, status, patients = data.times(endpoint, members)
+    inside = data.members(set_name)
+    asked = len(data.times(endpoint, inside)[0])
+    time, status, patients = data.times(endpoint, inside & known)
+    if not len(time):
+        return _Fitted(None, None, "no patient has all values", asked)
     x = np.column_stack(columns)[data.ids.get_indexer(pd.Index(patients))]
-    if np.ptp(x, axis=0).min() == 0:
-        return None
+    names = [term.label for term in terms]
+    cluster = patients.astype(str) if data.study.endpoint(endpoint).level == "lesion" else None
     try:
-        model = cox(
-            time, status == 1, x, ties="breslow" if ties == "breslow" else "efron", names=[t.label for t in terms]
-        )
-    except StatisticsError:
-        return None
-    return model if float(np.max(model.se)) < _INFINITE_SE else None
+        breslow = cox(time, status == 1, x, ties="breslow", names=names)
+        efron = cox(time, status == 1, x, ties="efron", names=names, cluster=cluster)
+    except StatisticsError as error:
+        return _Fitted(None, None, f"{error.where}: {error.what}", asked)
+    if float(np.max(efron.naive_se)) >= _INFINITE_SE:
+        return _Fitted(None, None, "a level has no events, or all", asked)
+    return _Fitted(breslow, efron, "", asked)
 
 
 def _proportional(model: CoxModel | None) -> list[float] | None:
@@ -298,9 +341,13 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     name, order = data.curve_names(spec.by, patients)
     risk_time = risk_axis(float(time.max()))
     curves = []
+    clustered = patients.astype(str) if data.study.endpoint(spec.endpoint).level == "lesion" else None
+    if not order:
+        return None
     for label in order:
         own = name == label
-        curve = kaplan_meier(time[own], status[own] == 1, confidence_type="log-log").curves[0]
+        cluster = None if clustered is None else clustered[own]
+        curve = kaplan_meier(time[own], status[own] == 1, confidence_type="log-log", cluster=cluster).curves[0]
         curves.append(_curve_group(label, curve, risk_time))
     text = ""
     known = name != ""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cantlie.cohort.variables import as_numbers
 from cantlie.core.errors import CohortError
 from cantlie.statistics import comparison, proportion
 from cantlie.statistics.hypothesis import HypothesisTest
@@ -18,7 +19,6 @@ from cantlie.study.analysis_tests import (
     compare_pairs,
     count_cell,
     p_cell,
-    p_text,
     standardised_difference,
 )
 from cantlie.study.definition import Row, TableSpec
@@ -65,8 +65,13 @@ def _printed(table: TableSpec, row: Row, place: Place) -> tuple[tuple[float, ...
     return numbers, percents
 
 
+def _tested(table: TableSpec) -> list[str]:
+    """Return the groups that are compared: all patients together are no group beside their own parts."""
+    return [group for group in table.groups if group != "all"]
+
+
 def _compared(table: TableSpec) -> bool:
-    return len(table.groups) > 1
+    return len(_tested(table)) > 1
 
 
 def _p_columns(table: TableSpec) -> list[str]:
@@ -131,9 +136,9 @@ def _count_tests(data: Analysed, table: TableSpec, row: Row, counts: NDArray[np.
         return []
     cells: list[StudyCell] = []
     names: list[str] = []
-    width = len(table.groups)
-    for number, set_name in enumerate(table.sets):
-        own = counts[:, number * width : (number + 1) * width]
+    places = _places(table)
+    for set_name in table.sets:
+        own = counts[:, [places.index((set_name, group)) for group in _tested(table)]]
         paired = _paired(data, set_name, row.variable)
         published = paired or compare_counts(own, "as_published")
         recommended = paired or compare_counts(own, "recommended")
@@ -176,7 +181,7 @@ def _number_row(data: Analysed, table: TableSpec, row: Row) -> tuple[StudyCell, 
             continue
         spread = comparison.describe(values)
         if row.statistic == "mean_sd":
-            text = f"{spread.mean:.{digits}f} ± {spread.sd:.{digits}f}"
+            text = f"{spread.mean:.{digits}f} ± " + (f"{spread.sd:.{digits}f}" if len(values) > 1 else "–")
             shown = f"{printed[0]:.{digits}f} ± {printed[1]:.{digits}f}" if printed else None
         elif row.statistic == "mean":
             text = f"{spread.mean:.{digits}f}"
@@ -188,27 +193,32 @@ def _number_row(data: Analysed, table: TableSpec, row: Row) -> tuple[StudyCell, 
     tests: list[StudyCell] = []
     if _compared(table):
         normal = row.statistic != "median_range"
-        found = [compare_numbers(groups[:2], c, normal=normal) for c in ("as_published", "recommended")]
-        names = "; ".join(dict.fromkeys(t.method for t in found if t is not None))
-        tests = [p_cell(found[0], row.p), p_cell(found[1]), StudyCell(names)]
-        if len(table.sets) > 1:
-            tests = [*tests[:2], *([StudyCell("–")] * 2 * (len(table.sets) - 1)), tests[2]]
+        names: list[str] = []
+        for set_name in table.sets:
+            own = [groups[places.index((set_name, group))] for group in _tested(table)]
+            found = [compare_numbers(own, c, normal=normal) for c in ("as_published", "recommended")]
+            tests += [p_cell(found[0], _printed_p(row, set_name)), p_cell(found[1])]
+            names += [t.method for t in found if t is not None]
+        tests.append(StudyCell("; ".join(dict.fromkeys(names))))
     what = {"mean_sd": "mean ± SD", "mean": "mean", "median_range": "median (range)"}.get(row.statistic, "")
     return (StudyCell(row.label or row.variable), StudyCell(what), *cells, *tests)
 
 
 def _events(data: Analysed, table: TableSpec) -> StudyTable:
     """Rows that count an event or the survivors at a month; each row is its own two-by-two table."""
+    places = _places(table)
+    names = [group if len(table.sets) == 1 else f"{group}, {set_name}" for set_name, group in places]
     columns = ["Event", *_headers(data, table)]
-    columns += [f"95% CI {group}" for group in table.groups]
+    columns += [f"95% CI {name}" for name in names]
     columns += _p_columns(table)
     survival = any(row.endpoint for row in table.rows)
     if survival:
-        columns += [f"Kaplan-Meier {group}" for group in table.groups]
+        columns += [f"Kaplan-Meier {name}" for name in names]
     rows = []
     for row in table.rows:
-        cells, intervals, hits, totals = [], [], [], []
-        for place in _places(table):
+        cells, intervals = [], []
+        counted: dict[Place, tuple[int, int]] = {}
+        for place in places:
             inside = data.members(*place)
             hit, total = _event_counts(data, row, inside)
             printed, percents = _printed(table, row, place)
@@ -217,21 +227,23 @@ def _events(data: Analysed, table: TableSpec) -> StudyTable:
                     hit, total, table.percent_digits, printed[0] if printed else None, percents[0] if percents else None
                 )
             )
-            hits.append(hit)
-            totals.append(total)
+            counted[place] = (hit, total - hit)
             if total:
-                found = proportion.clopper_pearson(hit, total)
-                intervals.append(StudyCell(f"{100 * found.lower:.1f}-{100 * found.upper:.1f}%"))
+                limits = proportion.clopper_pearson(hit, total)
+                intervals.append(StudyCell(f"{100 * limits.lower:.1f}-{100 * limits.upper:.1f}%"))
             else:
                 intervals.append(StudyCell("–"))
         line = [StudyCell(row.label), *cells, *intervals]
         if _compared(table):
-            counts = [hits, [total - hit for hit, total in zip(hits, totals, strict=True)]]
-            published, recommended = compare_counts(counts, "as_published"), compare_counts(counts, "recommended")
-            names = "; ".join(dict.fromkeys(t.method for t in (published, recommended) if t is not None))
-            line += [p_cell(published, row.p), p_cell(recommended), StudyCell(names)]
+            methods: list[str] = []
+            for set_name in table.sets:
+                counts = np.array([counted[set_name, group] for group in _tested(table)]).T
+                found = [compare_counts(counts, c) for c in ("as_published", "recommended")]
+                line += [p_cell(found[0], _printed_p(row, set_name)), p_cell(found[1])]
+                methods += [t.method for t in found if t is not None]
+            line.append(StudyCell("; ".join(dict.fromkeys(methods))))
         if survival:
-            line += [_rate_cell(data, row, place) for place in _places(table)]
+            line += [_rate_cell(data, row, place) for place in places]
         rows.append(tuple(line))
     notes = ["intervals of Clopper and Pearson"]
     if survival:
@@ -252,41 +264,53 @@ def _event_counts(data: Analysed, row: Row, inside: NDArray[np.bool_]) -> tuple[
 
 
 def _rate_cell(data: Analysed, row: Row, place: Place) -> StudyCell:
+    if row.month is None:
+        return StudyCell("–")
     time, status, _ = data.times(row.endpoint, data.members(*place))
-    if row.month is None or not (status == 1).any():
+    if not len(time):
         return StudyCell("–")
     rate = kaplan_meier(time, status == 1).curves[0].rates([row.month]).iloc[0]
     return StudyCell(rate_text(rate))
 
 
 def _grades(data: Analysed, table: TableSpec) -> StudyTable:
-    columns = ["Event", *(f"Grade {g}" for g in range(1, 5)), "Any grade", "95% CI any", "Grade 3 or more"]
+    places = _places(table)
+    several = len(places) > 1
+    grades = {row.variable: as_numbers(data.variable(row.variable), row.variable) for row in table.rows}
+    worst = 5 if any((values >= 5).any() for values in grades.values()) else 4
+    columns = ["Event", *(["Group"] if several else []), *(f"Grade {g}" for g in range(1, worst + 1))]
+    columns += ["Any grade", "95% CI any", "Grade 3 or more"]
+    notes = ["worst grade of each patient in the window; Clopper-Pearson"]
     rows = []
     for row in table.rows:
-        inside = data.members(table.sets[0], table.groups[0])
-        grades = pd.to_numeric(data.variable(row.variable)[inside])
-        total = len(grades)
-        printed, _ = _printed(table, row, (table.sets[0], table.groups[0]))
-        cells = [
-            count_cell(int((grades == g).sum()), total, table.percent_digits, printed[g - 1] if printed else None, None)
-            for g in range(1, 5)
-        ]
-        any_grade = int((grades >= 1).sum())
-        interval = proportion.clopper_pearson(any_grade, total)
-        severe = int((grades >= 3).sum())
-        cells += [
-            count_cell(any_grade, total, table.percent_digits, None, None),
-            StudyCell(f"{100 * interval.lower:.1f}-{100 * interval.upper:.1f}%"),
-            count_cell(severe, total, table.percent_digits, None, None),
-        ]
-        rows.append((StudyCell(row.label), *cells))
-    return StudyTable(
-        table.id,
-        table.title,
-        tuple(columns),
-        tuple(rows),
-        ("worst grade of each patient in the window; Clopper-Pearson",),
-    )
+        for number, (place, header) in enumerate(zip(places, _headers(data, table), strict=True)):
+            everyone = grades[row.variable][data.members(*place)]
+            own = everyone.dropna()
+            printed, _ = _printed(table, row, place)
+            cells = [StudyCell(row.label or row.variable if number == 0 else "")]
+            cells += [StudyCell(header)] if several else []
+            rows.append((*cells, *_grade_cells(own, worst, table.percent_digits, printed)))
+            if len(own) < len(everyone):
+                who = f"{row.label or row.variable}, {header}" if several else row.label or row.variable
+                notes.append(f"{who}: not known for {len(everyone) - len(own)} patients, who do not count")
+    return StudyTable(table.id, table.title, tuple(columns), tuple(rows), tuple(notes))
+
+
+def _grade_cells(grades: pd.Series, worst: int, digits: int, printed: tuple[float, ...]) -> list[StudyCell]:
+    """Return how many patients have each grade, any, and grade 3 or more, with the exact interval of any."""
+    total = len(grades)
+    cells = [
+        count_cell(int((grades == g).sum()), total, digits, printed[g - 1] if g <= len(printed) else None, None)
+        for g in range(1, worst + 1)
+    ]
+    any_grade = int((grades >= 1).sum())
+    limits = proportion.clopper_pearson(any_grade, total) if total else None
+    return [
+        *cells,
+        count_cell(any_grade, total, digits, None, None),
+        StudyCell("–" if limits is None else f"{100 * limits.lower:.1f}-{100 * limits.upper:.1f}%"),
+        count_cell(int((grades >= 3).sum()), total, digits, None, None),
+    ]
 
 
 def balance_table(data: Analysed) -> StudyTable | None:
@@ -309,7 +333,7 @@ def balance_table(data: Analysed) -> StudyTable | None:
                 for name in sets:
                     sides = [values[data.members(name, group)].dropna().tolist() for group in names]
                     difference = standardised_difference(sides[0], sides[1], level)
-                    cells.append(StudyCell(f"{difference:+.3f}" + (" *" if abs(difference) > 0.1 else "")))
+                    cells.append(StudyCell(_difference_text(difference)))
                 rows.append((StudyCell(row.label), StudyCell(level), *cells))
     if not rows:
         return None
@@ -323,4 +347,14 @@ def balance_table(data: Analysed) -> StudyTable | None:
     )
 
 
-__all__ = ["balance_table", "make_table", "p_text"]
+def _difference_text(difference: float) -> str:
+    if np.isnan(difference):
+        return "–"
+    text = f"{difference:+.3f}" if np.isfinite(difference) else "+∞" if difference > 0 else "-∞"
+    return text + (" *" if abs(difference) > 0.1 else "")
+
+
+def difference_of(cell: StudyCell) -> float:
+    """Return the standardised difference that a cell of the balance table shows, NaN where there is none."""
+    text = cell.text.rstrip(" *").replace("∞", "inf")
+    return float("nan") if text == "–" else float(text)

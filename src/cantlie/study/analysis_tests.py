@@ -35,11 +35,19 @@ def compare_counts(table: Sequence[Sequence[int]] | NDArray[np.int64], conventio
 def compare_numbers(
     groups: Sequence[NDArray[np.float64]], convention: Convention, *, normal: bool
 ) -> HypothesisTest | None:
-    """Compare numbers of two groups: Student's t as published for means (Welch recommended), Mann-Whitney else."""
+    """Compare numbers of groups, those missing left out; None where a group has less than two.
+
+    Means by Student's t as published (Welch recommended), of three groups or more by analysis of variance (Welch's
+    recommended); else Mann-Whitney, of three groups or more Kruskal-Wallis.
+    """
     filled = [values[~np.isnan(values)] for values in groups]
-    if len(filled) != 2 or min(len(values) for values in filled) < 2:
+    if len(filled) < 2 or min(len(values) for values in filled) < 2:
         return None
     try:
+        if len(filled) > 2 and not normal:
+            return comparison.kruskal_wallis(*filled)
+        if len(filled) > 2:
+            return (comparison.one_way_anova if convention == "as_published" else comparison.welch_anova)(*filled)
         if not normal:
             return comparison.mann_whitney(*filled, continuity=convention == "recommended")
         return comparison.t_test(*filled) if convention == "as_published" else comparison.welch(*filled)
@@ -108,8 +116,15 @@ def count_cell(count: int, total: int, digits: int, printed: float | None, perce
 
 
 def standardised_difference(first: Sequence[object], second: Sequence[object], level: object) -> float:
-    """Return the standardised difference of the share of a level in two groups (Austin 2009, 10.1002/sim.3697)."""
+    """Return the standardised difference of the share of a level in two groups (Austin 2009, 10.1002/sim.3697).
+
+    Infinite where all of one group and none of the other have the level, NaN where a group is empty.
+    """
+    if not len(first) or not len(second):
+        return float("nan")
     a = float(np.mean([x == level for x in first]))
     b = float(np.mean([x == level for x in second]))
     spread = np.sqrt((a * (1 - a) + b * (1 - b)) / 2)
-    return 0.0 if spread == 0 else float((a - b) / spread)
+    if a == b:
+        return 0.0
+    return float((a - b) / spread) if spread > 0 else float(np.copysign(np.inf, a - b))

@@ -110,7 +110,7 @@ class Row(_Strict):
 
     variable: str = ""
     label: str = ""
-    statistic: Literal["counts", "mean_sd", "median_range", "mean", "value"] = "counts"
+    statistic: Literal["counts", "mean_sd", "median_range", "mean"] = "counts"
     level: str | tuple[str, ...] = ""
     endpoint: str = ""
     month: float | None = None
@@ -149,7 +149,6 @@ class SurvivalRow(_Strict):
     at_ci: dict[str, tuple[float, float]] = {}
     events: int | None = None
     label: str = ""
-    keep: bool = True
 
 
 class CompareRow(_Strict):
@@ -164,7 +163,11 @@ class CompareRow(_Strict):
 
 
 class CoxTerm(_Strict):
-    """One contrast of a Cox regression: ``levels`` of a variable against a reference, or a number as it is."""
+    """One contrast of a Cox regression: ``level`` of a variable against the ``reference``, or a number as it is.
+
+    Patients of a level that is neither the level nor the reference of any term of the variable are left out; without a
+    reference all other levels are it.
+    """
 
     label: str
     variable: str
@@ -282,7 +285,6 @@ class Study(_Strict):
     figures: tuple[FigureSpec, ...] = ()
     not_made: tuple[NotMade, ...] = ()
     competing: str = ""
-    median_ci: Literal["spss", "brookmeyer"] = "spss"
     remarks: tuple[str, ...] = ()
     ethics: Ethics = Ethics()
     synthesis: Annotated[Synthesis | None, Field(default=None)]
@@ -316,10 +318,48 @@ class Study(_Strict):
         if len(variables) != len(self.variables):
             raise ValueError("two variables have the same name")
 
+        levels = {v.name: v.levels for v in self.variables}
+        groups = {"all", *(g.id for g in self.groups)}
+        sets = {"all", *self.sets}
+
         def need(name: str, known: set[str], where: str) -> None:
             if name and name not in known:
                 raise ValueError(f"{where} names {name!r}, which is none of: {', '.join(sorted(known))}")
 
+        def need_levels(name: str, where: str) -> None:
+            need(name, variables, where)
+            if name and not levels[name]:
+                raise ValueError(f"{where} counts the levels of {name!r}, which has none: give the variable its levels")
+
+        def need_level(name: str, wanted: str | tuple[str, ...], where: str) -> None:
+            need(name, variables, where)
+            for level in (wanted,) if isinstance(wanted, str) else wanted:
+                if level and levels[name] and level not in levels[name]:
+                    raise ValueError(f"{where}: {level!r} is no level of {name} ({', '.join(levels[name])})")
+
+        def need_where(where: dict[str, str], place: str) -> None:
+            for name, level in where.items():
+                need_level(name, level, place)
+
+        for v in self.variables:
+            if v.cuts and list(v.cuts) != sorted(set(v.cuts)):
+                raise ValueError(f"variable {v.name}: the cuts do not grow from one to the next")
+            if v.cuts and v.levels and len(v.levels) != len(v.cuts) + 1:
+                raise ValueError(
+                    f"variable {v.name}: {len(v.cuts)} cuts make {len(v.cuts) + 1} levels, not {len(v.levels)}"
+                )
+            if v.window_months is not None and v.window_months[0] > v.window_months[1]:
+                raise ValueError(f"variable {v.name}: the window ends before it begins")
+        for e in self.endpoints:
+            if e.name not in STANDARD and (e.events is None or e.death is None):
+                raise ValueError(f"endpoint {e.name} is no standard one: give its events and how death counts")
+        if len(groups) != len({g.id for g in self.groups} | {"all"}) or len({g.id for g in self.groups}) != len(
+            self.groups
+        ):
+            raise ValueError("two groups have the same id")
+        need(self.competing, endpoints, "competing")
+        for set_name, where in self.sets.items():
+            need_where(where, f"set {set_name}")
         need(self.group_variable, variables, "group_variable")
         for c in self.eligibility:
             need(c.variable or "", variables, f"eligibility rule {c.text!r}")
@@ -329,21 +369,50 @@ class Study(_Strict):
                 need(row.endpoint, endpoints, f"table {table.id}")
                 if not row.variable and not row.endpoint:
                     raise ValueError(f"a row of table {table.id} names neither a variable nor an endpoint")
+                if bool(row.endpoint) != (row.month is not None):
+                    raise ValueError(f"a row of table {table.id} needs endpoint and month together, or neither")
+                if table.kind in ("characteristics", "patterns") and row.statistic == "counts":
+                    need_levels(row.variable, f"table {table.id}")
+                if row.variable:
+                    need_level(row.variable, row.level, f"table {table.id}")
+                places = groups | {f"{s}:{g}" for s in sets for g in groups}
+                for key in (*row.printed, *row.percents):
+                    need(key, places, f"table {table.id}, printed")
+                for key in row.p_set:
+                    need(key, sets, f"table {table.id}, p_set")
+            for name in table.groups:
+                need(name, groups, f"table {table.id}")
+            for name in table.sets:
+                need(name, sets, f"table {table.id}")
         for s in self.survival:
             need(s.endpoint, endpoints, "survival")
-            for name in s.where:
-                need(name, variables, "survival")
+            need(s.group, groups, "survival")
+            need(s.set, sets, "survival")
+            need_where(s.where, "survival")
         for r in self.compare:
             need(r.endpoint, endpoints, "compare")
             need(r.by, variables, "compare")
+            need(r.set, sets, "compare")
+            need_where(r.where, "compare")
         if self.cox is not None:
             need(self.cox.endpoint, endpoints, "cox")
+            need(self.cox.set, sets, "cox")
             for term in self.cox.terms:
-                need(term.variable, variables, "cox")
+                need_level(term.variable, term.level, "cox")
+                need_level(term.variable, term.reference, "cox")
         for figure in self.figures:
             need(figure.endpoint, endpoints, f"figure {figure.id}")
-            need(figure.by, variables, f"figure {figure.id}")
+            need(figure.set, sets, f"figure {figure.id}")
+            need_where(figure.where, f"figure {figure.id}")
+            if figure.kind in ("km", "cif", "response"):
+                need_levels(figure.by, f"figure {figure.id}")
+            if (figure.kind in ("km", "cif") and not figure.endpoint) or (figure.kind == "response" and not figure.by):
+                raise ValueError(f"figure {figure.id} of the kind {figure.kind} lacks its endpoint or variable")
         if self.matching is not None:
+            need_level(self.matching.treatment, self.matching.treated, "matching")
             for name in self.matching.covariates:
                 need(name, variables, "matching")
+            judged = self.cox.endpoint if self.cox is not None else self.endpoints[0].name
+            if self.endpoint(judged).level == "lesion":
+                raise ValueError(f"matching judges patients, but {judged} is an endpoint of lesions")
         return self
