@@ -8,6 +8,7 @@ from scipy import stats
 
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics.comparison import (
+from cantlie.statistics.hypothesis import format_p
     describe,
     kruskal_wallis,
     mann_whitney,
@@ -114,3 +115,15 @@ def test_adjusted_p_values() -> None:
 def test_missing_values_are_refused_in_one_sentence() -> None:
     with pytest.raises(StatisticsError, match=r"first group has 1 missing or infinite values, the first in row 1"):
         t_test([1, np.nan, 3], [1, 2, 3])
+
+
+def test_p_values_are_printed_in_one_way():
+    assert [format_p(p) for p in (0.0, 1e-300, 0.0007, 0.001, 0.0455, 1.0)] == [
+        "<0.001",
+        "<0.001",
+        "<0.001",
+        "0.001",
+        "0.045",
+        "1.000",
+    ]
+    assert format_p(float("nan")) == "–"

@@ -11,11 +11,12 @@ from cantlie.cohort.exporting import write_cohort
 from cantlie.cohort.importing import read_cohort
 from cantlie.core.errors import CohortError, ProtocolError
 from cantlie.statistics.competing import gray_test
+from cantlie.statistics.hypothesis import format_p
 from cantlie.statistics.survival import kaplan_meier
 from cantlie.study.analysis import analyse, analyse_folder
 from cantlie.study.analysis_competing import cif_figure
 from cantlie.study.analysis_groups import Analysed
-from cantlie.study.analysis_tests import compare_counts, count_cell, p_cell, p_text
+from cantlie.study.analysis_tests import compare_counts, count_cell, p_cell
 from cantlie.study.checklists import dose_checklists
 from cantlie.study.definition import FigureSpec
 from cantlie.study.loading import load_study, study_ids, study_text
@@ -323,4 +324,4 @@ def test_patients_of_no_curve_do_not_take_part_in_its_test(made):
     figure = cif_figure(data, FigureSpec(id="lf", title="Local failure", kind="cif", endpoint="LF", by="gender"))
     assert figure is not None
     assert sum(curve.n for curve in figure.groups) == known.sum()
-    assert figure.text == f"Gray's test p = {p_text(gray_test(time, status, sex).p_value)}".replace("= <", "< ")
+    assert figure.text == f"Gray's test p = {format_p(gray_test(time, status, sex).p_value)}".replace("= <", "< ")

@@ -32,7 +32,7 @@ from cantlie.report.document import (
     Table,
 )
 from cantlie.report.writing import write_report
-from cantlie.study.analysis_tests import p_text
+from cantlie.statistics.hypothesis import format_p
 from cantlie.study.dosimetry_runs import WantedMetric, curves_of, find_runs, read_run, with_arms
 from cantlie.study.dosimetry_table import ArmSummary, CohortDosimetry, DosimetryRow, cohort_dosimetry
 
@@ -357,7 +357,7 @@ def _line(row: DosimetryRow, result: CohortDosimetry, compared: bool, methods: l
         if len(result.arms) == 2:
             line.append(_difference(row, digits))
         line += [
-            None if test is None else f"{p_text(test.p_value)} {_letter(methods, test.method)}"
+            None if test is None else f"{format_p(test.p_value)} {_letter(methods, test.method)}"
             for test in (tests if len(result.arms) == 2 else tests[:2])
         ]
     return line

@@ -23,6 +23,8 @@ from cantlie.statistics.wald import ratio_interval, ratio_table, two_sided_p
 
 TiesMethod = Literal["efron", "breslow", "exact"]
 _FIREBREAK_STEPS = 60
+_VANISHED = 1e-6  # share of the information at zero below which an estimate is no maximum
+_SINGULAR = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +134,19 @@ class CoxModel:
         return "efron" if self.ties == "efron" else "breslow"
 
 
+def _identified(information: NDArray[np.float64], start: NDArray[np.float64]) -> bool:
+    """Return whether the information has not vanished in any direction on the way from zero.
+
+    Where a combination of covariates separates those with the event, the steps may settle on a plateau far out: the
+    likelihood is flat there, the naive error huge, and a robust error deceptively small.
+    """
+    if not np.isfinite(information).all() or not (np.diag(start) > 0).all():
+        return False
+    size = np.sqrt(np.diag(start))
+    now, then = (float(np.linalg.eigvalsh(m / np.outer(size, size))[0]) for m in (information, start))
+    return then > _SINGULAR and now > _VANISHED * then
+
+
 def newton(
     evaluate: Callable[[NDArray[np.float64]], Likelihood], p: int, *, tolerance: float | None = None
 ) -> tuple[NDArray[np.float64], Likelihood, Likelihood, int, bool]:
@@ -154,10 +169,13 @@ def newton(
         if not np.isfinite(gain) or gain < 0:
             return beta, now, start, step_number, False
         factor = 1.0
-        after = evaluate(beta + step)
-        while not (after.value >= now.value - 1e-9 * abs(now.value)) and factor > 1e-8:
-            factor /= 2
-            after = evaluate(beta + factor * step)
+        try:
+            after = evaluate(beta + step)
+            while not (after.value >= now.value - 1e-9 * abs(now.value)) and factor > 1e-8:
+                factor /= 2
+                after = evaluate(beta + factor * step)
+        except ZeroDivisionError:  # hazard ratios beyond what floats hold: nobody is left in a risk set
+            return beta, now, start, step_number, False
         before, now, beta = now, after, beta + factor * step
         change = abs(now.value - before.value)
         if tolerance is not None:
@@ -165,9 +183,8 @@ def newton(
                 return beta, now, start, step_number, True
             continue
         if factor == 1.0 and gain < 1e-9:
-            return beta, now, start, step_number, True
-        spread = np.sqrt(np.diag(start.information) / max(float(np.trace(start.information)), 1e-300))
-        if change < 1e-8 * max(abs(now.value), 1.0) and float(np.abs(step).max()) > 0.3 and spread.size:
+            return beta, now, start, step_number, _identified(now.information, start.information)
+        if change < 1e-8 * max(abs(now.value), 1.0) and float(np.abs(step).max()) > 0.3:
             shrunk = np.diag(now.information) < 1e-4 * np.diag(start.information)
             if shrunk.any():
                 return beta, now, start, step_number, False
@@ -286,7 +303,9 @@ def cox(
     if robust and ties != "exact":
         covariance, robust_score = _sandwich(data, coef, naive, ties)
     likelihood_ratio = _chi2("likelihood-ratio test", 2 * (fit.value - null.value), p)
-    wald = _chi2("Wald test", float(coef @ np.linalg.solve(covariance, coef)) if p else 0.0, p)
+    # With fewer clusters than coefficients a robust covariance has no inverse.
+    inverted = np.linalg.pinv(covariance, hermitian=True) if robust else np.linalg.inv(covariance)
+    wald = _chi2("Wald test", float(coef @ inverted @ coef) if p else 0.0, p)
     score = _chi2("score test", float(null.score @ np.linalg.solve(null.information, null.score)) if p else 0.0, p)
     n_events = int(sets.event.sum())
     if p and n_events < 10 * p:

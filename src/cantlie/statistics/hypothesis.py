@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from cantlie.core.notes import Note
@@ -41,6 +42,8 @@ class HypothesisTest:
 
 
 def format_p(p_value: float, digits: int = 3) -> str:
-    """Return a p-value as papers print it: three decimals, and ``<0.001`` below that."""
+    """Return a p-value as papers print it: three decimals, ``<0.001`` below that, a dash where there is none."""
+    if np.isnan(p_value):
+        return "–"
     limit = 10.0**-digits
     return f"<{limit:.{digits}f}" if p_value < limit else f"{p_value:.{digits}f}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cantlie.statistics.competing import IncidenceCurve, cumulative_incidence, gray_test
+from cantlie.statistics.hypothesis import format_p
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_survival import risk_axis
-from cantlie.study.analysis_tests import p_text
 from cantlie.study.definition import FigureSpec
 from cantlie.study.results import CurveGroup, StudyCell, StudyFigure, StudyTable
 
@@ -75,7 +75,7 @@ def cif_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     if len(curves) > 1:
         known = name != ""
         test = gray_test(time[known], status[known], name[known])
-        text = f"Gray's test p = {p_text(test.p_value)}".replace("= <", "< ")
+        text = f"Gray's test p = {format_p(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
 

@@ -12,12 +12,12 @@ from cantlie.core.errors import StatisticsError
 from cantlie.core.notes import Note
 from cantlie.statistics.balance import Balance, all_levels, balance, effective_sample_size, propensity_weights
 from cantlie.statistics.cox import CoxModel, cox
+from cantlie.statistics.hypothesis import format_p
 from cantlie.statistics.logistic import LogisticModel
 from cantlie.statistics.matching import match, propensity_score
 from cantlie.statistics.sensitivity import e_value
 from cantlie.statistics.subgroup import subgroup_forest
 from cantlie.study.analysis_groups import Analysed
-from cantlie.study.analysis_tests import p_text
 from cantlie.study.definition import MatchingSpec
 from cantlie.study.results import StudyCell, StudyTable
 
@@ -198,7 +198,7 @@ def _effect_row(
         ratio, (low, high) = float(fitted.hazard_ratio[0]), (float(limit) for limit in fitted.interval[0])
         found = e_value(ratio, low, high)
         strength = f"{found.point:.2f}" + ("" if found.interval is None else f" ({found.interval:.2f})")
-        cells = (f"{ratio:.3f} ({low:.3f}-{high:.3f})", p_text(float(fitted.p_value[0])), strength)
+        cells = (f"{ratio:.3f} ({low:.3f}-{high:.3f})", format_p(float(fitted.p_value[0])), strength)
     return tuple(StudyCell(text) for text in (label, size, worst, *cells))
 
 
@@ -270,7 +270,7 @@ def subgroup_table(data: Analysed) -> StudyTable | None:
                 StudyCell(f"{line.events_treated}/{line.n_treated}"),
                 StudyCell(f"{line.events - line.events_treated}/{line.n - line.n_treated}"),
                 StudyCell(f"{line.hazard_ratio:.3f} ({line.lower:.3f}-{line.upper:.3f})" if known else "–"),
-                StudyCell("" if line.p_interaction is None else p_text(line.p_interaction)),
+                StudyCell("" if line.p_interaction is None else format_p(line.p_interaction)),
             )
         )
     return StudyTable(

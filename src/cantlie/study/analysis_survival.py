@@ -13,10 +13,11 @@ from cantlie.core.errors import StatisticsError
 from cantlie.core.notes import Note
 from cantlie.statistics.cox import CoxModel, cox
 from cantlie.statistics.cox_diagnostics import proportional_hazards_test
+from cantlie.statistics.hypothesis import format_p
 from cantlie.statistics.logrank import log_rank
 from cantlie.statistics.survival import Quantile, SurvivalCurve, follow_up, kaplan_meier
 from cantlie.study.analysis_groups import Analysed
-from cantlie.study.analysis_tests import p_cell, p_text
+from cantlie.study.analysis_tests import p_cell
 from cantlie.study.definition import CoxTerm, FigureSpec, SurvivalRow
 from cantlie.study.results import CurveGroup, StudyCell, StudyFigure, StudyTable
 
@@ -257,7 +258,7 @@ def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, obj
                     line += [
                         StudyCell(_hr_text(both.breslow, place), shown, _same_hr(both.breslow, place, term.multi_hr)),
                         StudyCell(_hr_text(both.efron, place)),
-                        StudyCell(p_text(proportional[place]) if proportional is not None else "–"),
+                        StudyCell(format_p(proportional[place]) if proportional is not None else "–"),
                     ]
                 else:
                     line += [_EMPTY, _EMPTY, _EMPTY]
@@ -314,7 +315,7 @@ def _hr_text(model: CoxModel | None, number: int) -> str:
     if model is None:
         return "cannot be fitted"
     low, high = model.interval[number]
-    return f"{model.hazard_ratio[number]:.3f} ({low:.3f}-{high:.3f}), p {p_text(float(model.p_value[number]))}"
+    return f"{model.hazard_ratio[number]:.3f} ({low:.3f}-{high:.3f}), p {format_p(float(model.p_value[number]))}"
 
 
 def _printed_hr(hr: float | None, ci: tuple[float, float] | None, p: float | str | None) -> str | None:
@@ -353,7 +354,7 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     known = name != ""
     if len(order) > 1 and (status[known] == 1).any():
         test = log_rank(time[known], status[known] == 1, name[known])
-        text = f"log-rank p = {p_text(test.p_value)}".replace("= <", "< ")
+        text = f"log-rank p = {format_p(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics import association, comparison
-from cantlie.statistics.hypothesis import HypothesisTest
+from cantlie.statistics.hypothesis import HypothesisTest, format_p
 from cantlie.study.results import Convention, StudyCell
 
 SMALL_EXPECTED = 5.0
@@ -74,25 +74,20 @@ def p_cell(test: HypothesisTest | None, printed: float | str | None = None) -> S
         return StudyCell("–", None if printed is None else _p_text(printed), None)
     p = test.p_value
     if printed is None:
-        return StudyCell(p_text(p))
+        return StudyCell(format_p(p))
     if isinstance(printed, float):
         decimals = min(3, max(2, len(repr(printed).partition(".")[2])))
-        return StudyCell(p_text(p), f"{printed:g}", abs(round(p, decimals) - printed) <= 10.0**-decimals + 1e-9)
+        return StudyCell(format_p(p), f"{printed:g}", abs(round(p, decimals) - printed) <= 10.0**-decimals + 1e-9)
     text = printed.replace(" ", "")
     if text.startswith("<"):
-        return StudyCell(p_text(p), printed, p < float(text[1:]))
+        return StudyCell(format_p(p), printed, p < float(text[1:]))
     if text.startswith(">"):
-        return StudyCell(p_text(p), printed, p > float(text[1:]))
-    return StudyCell(p_text(p), printed, abs(round(p, 3) - float(text)) <= 0.001 + 1e-9)
+        return StudyCell(format_p(p), printed, p > float(text[1:]))
+    return StudyCell(format_p(p), printed, abs(round(p, 3) - float(text)) <= 0.001 + 1e-9)
 
 
 def _p_text(printed: float | str) -> str:
     return printed if isinstance(printed, str) else f"{printed:.3f}"
-
-
-def p_text(p: float) -> str:
-    """Return a p-value with three decimals, and ``<0.001`` below that."""
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def count_cell(count: int, total: int, digits: int, printed: float | None, percent: float | None) -> StudyCell:
