@@ -8,7 +8,6 @@ from scipy import stats
 
 from cantlie.core.errors import StatisticsError
 from cantlie.statistics.comparison import (
-from cantlie.statistics.hypothesis import format_p
     describe,
     kruskal_wallis,
     mann_whitney,
@@ -17,6 +16,7 @@ from cantlie.statistics.hypothesis import format_p
     t_test_from_summary,
     welch,
 )
+from cantlie.statistics.hypothesis import format_p
 from cantlie.statistics.logrank import adjust_p
 from cantlie.statistics.paired import compare_pairs, mcnemar_from_pairs, paired_t_test, wilcoxon_signed_rank
 from cantlie.statistics.proportion import proportion_interval, ratio_p_from_interval, wilson
