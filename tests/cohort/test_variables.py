@@ -120,3 +120,11 @@ def test_percentages_that_look_like_fractions_are_noted(tmp_path):
     assert "look like fractions" in notes([0.1, 0.3, 0.05, 0.4, 0.9])[0]
     assert notes([0.1, 0.3, 0.05, 0.4, 30]) == []
     assert notes([0, 1, 1, 0, 1]) == []
+
+
+def test_a_test_called_na_is_sodium_and_a_time_of_day_is_no_hindrance(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient_id\nP1\n")
+    (tmp_path / "labs.csv").write_text("patient_id,date,test,value,unit\nP1,2020-01-05 13:45:00,NA,131,mmol/L\n")
+    labs = read_cohort(tmp_path).table("labs")
+    assert labs["test"].tolist() == ["SODIUM"]
+    assert labs["date"].tolist() == [pd.Timestamp("2020-01-05")]

@@ -223,3 +223,13 @@ def test_patients_without_a_treatment_are_no_controls_and_numbers_stay_numbers_i
 def test_a_name_that_leads_nowhere_is_refused_before_anything_is_counted(changes, message):
     with pytest.raises(ValidationError, match=message):
         Study.model_validate(definition(**changes))
+
+
+def test_a_factor_of_several_levels_has_a_p_of_all_its_levels():
+    data = cohort()
+    terms = [{"label": f"{s} / I", "variable": "stage", "level": s, "reference": "I"} for s in ("II", "III")]
+    made, _ = cells(run(data, cox={"endpoint": "OS", "terms": terms}), "cox")
+    events = data.table("events")
+    time = ((events["date"] - START).dt.days / DAYS_PER_MONTH).to_numpy()
+    model = cox(time, events["kind"].eq("death").to_numpy(), pd.DataFrame({"stage": data.patients["x_stage"]}))
+    assert f"II / I, III / I: p {model.wald_test.p_value:.3f} of all together (Wald)" in made.notes

@@ -21,6 +21,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", ".", "-", "missing", "unkno
 YES = frozenset({"yes", "y", "true", "1"})
 _MOST_ROWS = 5
 NO = frozenset({"no", "n", "false", "0"})
+_TEST = LABS.column("test")
 _SHEET_ERRORS = frozenset({"#n/a", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"})
 
 
@@ -186,8 +187,9 @@ def _check_column(raw: RawTable, column: Column, texts: list[str], problems: lis
 
 def _parse_cell(column: Column, text: str, decimal_comma: bool = False) -> tuple[object, tuple[str, str, str] | None]:
     text = text.strip()
-    # "none" and "0" are findings where they are codes
-    if text.lower() in MISSING and text.lower() not in column.codes:
+    # "none" and "0" are findings where they are codes, and NA is sodium among the laboratory tests
+    a_test = column is _TEST and lab_test(text) is not None
+    if text.lower() in MISSING and text.lower() not in column.codes and not a_test:
         if column.required:
             return None, ("missing-value", "a required value is missing", "fill it in or leave the row out")
         return None, None
@@ -238,7 +240,7 @@ def _parse_number(column: Column, text: str, decimal_comma: bool) -> tuple[objec
 def _parse_date(text: str) -> tuple[object, tuple[str, str, str] | None]:
     if dotted := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text):  # points stand between day, month and year only
         text = f"{dotted[3]}-{dotted[2]}-{dotted[1]}"
-    match = re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ]00:00(?::00)?)?", text)
+    match = re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?", text)
     if match is None:
         if re.fullmatch(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}", text):
             return None, ("ambiguous-date", f"{text!r} may be day-month or month-day", "write dates as 2019-04-30")

@@ -244,6 +244,9 @@ def cox_table(data: Analysed) -> tuple[StudyTable | None, tuple[Mapping[str, obj
         fitted = _fit(data, terms, spec.endpoint, spec.set)
         breslow, efron = fitted.breslow, fitted.efron
         remarks.append(fitted.remark(", ".join(term.label for term in terms)))
+        if len(terms) > 1 and efron is not None:
+            overall = format_p(efron.wald_test.p_value)
+            remarks.append(f"{', '.join(term.label for term in terms)}: p {overall} of all together (Wald)")
         for number, term in enumerate(terms):
             printed = _printed_hr(term.hr, term.ci, term.p)
             line = [
