@@ -162,6 +162,9 @@ RILD = [
     (RildFindings(transaminase_times_uln=1, child_pugh_rise=2), (False, True, False, False)),
     (RildFindings(transaminase_times_uln=6, transaminase_times_baseline=6, liver_progression=True),
      (False, False, True, False)),
+    (RildFindings(alp_times_uln=2.5, alp_times_baseline=3, new_ascites=True), (None, None, True, True)),
+    (RildFindings(transaminase_times_uln=3, transaminase_times_baseline=8, any_transaminase_times_uln=12),
+     (False, False, True, False)),
     (RildFindings(), (False, None, None, None)),
     (RildFindings(new_ascites=True), (None, None, None, None)),
 ]  # fmt: skip
@@ -303,3 +306,16 @@ def test_visits_due_and_overdue():
     assert (
         visit_list(cohort, schedule, today=day(200)).set_index(["patient_id", "month"])["status"][("P2", 6.0)] == "due"
     )
+
+
+def test_the_ratios_of_two_enzymes_are_not_mixed():
+    """ALT rises to 12 x ULN but 4 x its abnormal baseline, AST to 4 x ULN from a normal one: neither is non-classic."""
+    start = pd.Timestamp("2020-01-01")
+    rows = [
+        {"patient_id": "P1", "date": start + pd.Timedelta(days=d), "test": t, "value": v, "unit": "U/L", "uln": 40}
+        for t, d, v in (("ALT", 0, 120), ("ALT", 30, 480), ("AST", 0, 16), ("AST", 30, 160))
+    ]
+    patients = [{"patient_id": "P1", "treatment_start": start}]
+    tables = {"patients": patients, "labs": rows}
+    made = assess_rild(Cohort({name: typed_table(TABLES[name], t) for name, t in tables.items()}))
+    assert made.loc["P1"].tolist() == [False, False, True, False]

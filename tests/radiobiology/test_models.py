@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from cantlie.core.errors import CantlieError, StructureError
+from cantlie.radiobiology.high_dose import lql_bed_gy
 from cantlie.radiobiology.linear_quadratic import (
     OverallTime,
     Repopulation,
@@ -130,3 +131,16 @@ def test_patients_of_different_sensitivity_are_averaged():
 def test_spared_volume():
     assert spared_volume_cc([5.0, 14.9, 15.0, 30.0], [100.0, 200.0, 400.0, 800.0]) == 300.0
     assert RILD_METASTASES.td5_gy() == pytest.approx(32.675, abs=1e-3)
+
+
+def test_models_refuse_what_is_no_dose_and_hold_at_the_ends():
+    with pytest.raises(StructureError, match="not a number"):
+        geud_gy([10.0, np.nan], 1.0)
+    assert geud_gy([10.0, np.nan], 1.0, [1.0, 0.0]) == pytest.approx(10.0)
+    assert logistic_tcp(1e-3, 50.0, 20.0) == 0.0
+    assert logistic_tcp(50.0, 50.0, 2.0) == pytest.approx(0.5)
+    assert logistic_tcp(60.0, 50.0, 2.0) == pytest.approx(1 / (1 + (50 / 60) ** 8))
+    with pytest.raises(CantlieError, match="not negative"):
+        delivery_factor(-1.0, 1.5)
+    with pytest.raises(CantlieError, match="must be positive"):
+        lql_bed_gy(10.0, 3, 0.0, 6.0)

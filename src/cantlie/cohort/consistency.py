@@ -236,6 +236,7 @@ _VALUES = {
     "ascites": ("none", "mild", "moderate"),
     "ecog": tuple(str(i) for i in range(6)),
     "kps": tuple(str(i) for i in range(0, 101, 10)),
+    "child_pugh_score": tuple(str(i) for i in range(5, 16)),
 }
 
 

@@ -25,41 +25,47 @@ DEFINITIONS = {
 class RildFindings:
     """What the four definitions look at, for one patient; NaN where it was not measured.
 
-    Values are the highest in the window; ratios are to the upper limit of normal or to the baseline.
+    Values are the highest in the window; ratios are to the upper limit of normal or to the baseline. The two ratios of
+    a transaminase are those of one enzyme: that which goes further by the rule of `judged_ratio`; the highest ratio of
+    any to the upper limit of normal is ``any_transaminase_times_uln`` where it is another's.
     """
 
     alp_times_uln: float = np.nan
     alp_times_baseline: float = np.nan
     transaminase_times_uln: float = np.nan
     transaminase_times_baseline: float = np.nan
+    any_transaminase_times_uln: float = np.nan
     bilirubin_times_uln: float = np.nan
     child_pugh_rise: float = np.nan
     new_ascites: bool = False
     liver_progression: bool = False
 
 
-def rild_verdicts(findings: RildFindings) -> dict[str, bool | None]:
-    """Return for each definition whether it is met; None where what it needs was not measured.
+def judged_ratio(times_uln: float, times_baseline: float) -> float:
+    """Return the ratio that counts: to the baseline where that was abnormal (above the ULN), else to the ULN."""
+    return times_baseline if times_baseline < times_uln else times_uln
 
-    The ratio to the baseline takes the place of that to the ULN only above it, when the baseline was abnormal.
-    """
+
+def rild_verdicts(findings: RildFindings) -> dict[str, bool | None]:
+    """Return for each definition whether it is met; None where what it needs was not measured."""
     f = findings
-    alp_abnormal_baseline = f.alp_times_baseline < f.alp_times_uln
-    ast_abnormal_baseline = f.transaminase_times_baseline < f.transaminase_times_uln
-    alp = f.alp_times_baseline if alp_abnormal_baseline else f.alp_times_uln
-    transaminase = f.transaminase_times_baseline if ast_abnormal_baseline else f.transaminase_times_uln
-    anicteric = not f.bilirubin_times_uln > 1.5
-    highest_uln = np.array([f.alp_times_uln, f.transaminase_times_uln, f.bilirubin_times_uln])
+    alp = judged_ratio(f.alp_times_uln, f.alp_times_baseline)
+    transaminase = judged_ratio(f.transaminase_times_uln, f.transaminase_times_baseline)
+    enzyme_uln = float(np.fmax(f.transaminase_times_uln, f.any_transaminase_times_uln))
+    icteric = f.bilirubin_times_uln > 1.5
+    highest_uln = np.array([f.alp_times_uln, enzyme_uln, f.bilirubin_times_uln])
     measured = ~np.isnan(highest_uln)
-    classic = _all_known(f.new_ascites and anicteric and not f.liver_progression, alp, alp > 2)
+    classic = _all_known(f.new_ascites and not icteric and not f.liver_progression, alp, alp > 2)
+    if classic and np.isnan(f.bilirubin_times_uln):
+        classic = None  # whether it was anicteric is not known
     if np.isnan(transaminase) and np.isnan(f.child_pugh_rise):
         non_classic = None
     else:
         non_classic = bool(transaminase > 5 or f.child_pugh_rise >= 2) and not f.liver_progression
-    if np.isnan(f.alp_times_uln) and np.isnan(f.transaminase_times_uln):
+    if np.isnan(f.alp_times_uln) and np.isnan(enzyme_uln):
         zhang = None
     else:
-        zhang = bool(f.alp_times_uln >= 2 or f.transaminase_times_uln >= 4)
+        zhang = bool(f.alp_times_uln >= 2 or enzyme_uln >= 4)
     raised = bool((highest_uln[measured] > 1).any()) if measured.any() else None
     yin = None if raised is None else raised and f.new_ascites
     return {"classic": classic, "non_classic": non_classic, "zhang2021": zhang, "yin2014": yin}
@@ -106,19 +112,15 @@ def _findings(
     labs = cohort.table("labs")
     labs = labs[labs["patient_id"] == patient]
 
-    def ratios(tests: tuple[str, ...]) -> tuple[float, float]:
-        times_uln, times_baseline = [], []
-        for test in tests:
-            own = labs[labs["test"] == test].sort_values("date", kind="stable")
-            limit = TESTS[test].default_uln or np.nan
-            during = own[(own["date"] >= first) & (own["date"] <= last)]
-            if during.empty:
-                continue
-            times_uln.append(float((during["value"] / during["uln"].fillna(limit)).max()))
-            before = own[own["date"] <= start]
-            if not before.empty:
-                times_baseline.append(float(during["value"].max() / before["value"].iloc[-1]))
-        return max(times_uln, default=np.nan), max(times_baseline, default=np.nan)
+    def ratios(test: str) -> tuple[float, float]:
+        own = labs[labs["test"] == test].sort_values("date", kind="stable")
+        during = own[(own["date"] >= first) & (own["date"] <= last)]
+        if during.empty:
+            return np.nan, np.nan
+        limits = during["uln"].fillna(TESTS[test].default_uln or np.nan)
+        before = own.loc[(own["date"] <= start) & (own["value"] > 0), "value"]
+        times_baseline = np.nan if before.empty else float(during["value"].max() / before.iloc[-1])
+        return float((during["value"] / limits).max()), times_baseline
 
     found = cohort.table("assessments")
     found = found[found["patient_id"] == patient]
@@ -134,14 +136,16 @@ def _findings(
     events = cohort.table("events")
     liver = tuple(kind for kind in PROGRESSION_KINDS if kind != "extrahepatic_progression")
     progressed = events[(events["patient_id"] == patient) & events["kind"].isin(liver) & (events["date"] <= last)]
-    alp, alp_base = ratios(("ALP",))
-    enzyme, enzyme_base = ratios(("ALT", "AST"))
+    alp, alp_base = ratios("ALP")
+    enzymes = [ratios("ALT"), ratios("AST")]
+    enzyme, enzyme_base = max(enzymes, key=lambda pair: np.nan_to_num(judged_ratio(*pair), nan=-1.0))
     return RildFindings(
         alp,
         alp_base,
         enzyme,
         enzyme_base,
-        ratios(("BILIRUBIN",))[0],
+        float(np.fmax(enzymes[0][0], enzymes[1][0])),
+        ratios("BILIRUBIN")[0],
         float(scores.max()) - base_score if len(scores) else np.nan,
         ascites_after and not ascites_before,
         not progressed.empty,

@@ -27,8 +27,10 @@ def lql_bed_gy(
     ----------
     Astrahan 2008, doi:10.1118/1.2969065, equations 3 to 5.
     """
-    if transition_gy <= 0:
-        raise CantlieError(f"the transition dose must be positive, not {transition_gy} Gy")
+    if not (transition_gy > 0 and alpha_beta_gy > 0):
+        raise CantlieError(
+            f"transition dose and alpha/beta must be positive, not {transition_gy} and {alpha_beta_gy} Gy"
+        )
     d = np.asarray(dose_per_fraction_gy, dtype=np.float64)
     slope = 1.0 + 2.0 * transition_gy / alpha_beta_gy if gamma_over_alpha is None else gamma_over_alpha
     below = bed_gy(np.minimum(d, transition_gy), fractions, alpha_beta_gy)

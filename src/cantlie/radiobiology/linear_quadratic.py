@@ -100,6 +100,8 @@ def delivery_factor(delivery_h: float, repair_half_time_h: float) -> float:
     ----------
     Lea and Catcheside 1942, doi:10.1007/BF02982830.
     """
+    if not delivery_h >= 0:
+        raise CantlieError(f"a delivery time is not negative, not {delivery_h} h", remedy="give 0 or more hours")
     x = np.log(2.0) / _positive("the repair half-time", repair_half_time_h) * delivery_h
     if x < 1e-4:
         return float(1.0 - x / 3.0)

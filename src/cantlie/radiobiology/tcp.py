@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from cantlie.core.errors import CantlieError
 from cantlie.core.notes import Note
@@ -88,7 +89,8 @@ def logistic_tcp(eud_gy: float, tcd50_gy: float, gamma50: float) -> float:
     """Return the logistic TCP 1 / (1 + (TCD50 / EUD)^(4 gamma50))."""
     if tcd50_gy <= 0 or gamma50 <= 0:
         raise CantlieError("TCP needs a positive TCD50 and gamma50")
-    return 0.0 if eud_gy <= 0 else 1.0 / (1.0 + (tcd50_gy / eud_gy) ** (4.0 * gamma50))
+    # As a logistic of the logarithm, which no small EUD overflows.
+    return 0.0 if eud_gy <= 0 else float(expit(4.0 * gamma50 * math.log(eud_gy / tcd50_gy)))
 
 
 def hytec_local_control(bed10_gy: float, fractions: int) -> Estimate:

@@ -14,6 +14,8 @@ def _weighted(doses_gy: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray[n
     inside = parts > 0
     if parts.shape != doses.shape or not inside.any():
         raise StructureError("an equivalent dose needs at least one voxel with a volume")
+    if not np.isfinite(doses[inside]).all():
+        raise StructureError("the dose of a voxel is not a number", remedy="calculate the dose in the whole organ")
     return doses[inside], parts[inside] / parts[inside].sum()
 
 

@@ -119,6 +119,31 @@ def wilcoxon_signed_rank(first: ArrayLike, second: ArrayLike, *, continuity: boo
     return HypothesisTest(name, v, None, min(1.0, float(two_sided_p(z))))
 
 
+def friedman(*samples: ArrayLike) -> HypothesisTest:
+    """Friedman's rank test of three or more measurements of the same patients, corrected for ties (R's friedman.test).
+
+    Raises
+    ------
+    StatisticsError
+        If there are fewer than three measurements or two patients, or no patient's measurements differ.
+
+    References
+    ----------
+    Friedman 1937, doi:10.1080/01621459.1937.10503522.
+    """
+    if len(samples) < 3:
+        raise StatisticsError("at least three measurements of each patient are needed", where="Friedman's test")
+    first = inputs.sample(samples[0], "first", least=2)
+    rows = np.column_stack([first, *(inputs.numbers(s, "samples", length=first.size) for s in samples[1:])])
+    n, k = rows.shape
+    ranks = stats.rankdata(rows, axis=1)
+    spread = float(((ranks - (k + 1) / 2) ** 2).sum())
+    if spread == 0:
+        raise StatisticsError("no patient's measurements differ", where="Friedman's test")
+    statistic = float((k - 1) * ((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum() / spread)
+    return HypothesisTest("Friedman's test", statistic, k - 1, float(stats.chi2.sf(statistic, k - 1)))
+
+
 @dataclass(frozen=True, slots=True)
 class PairedRow:
     """One line of the analysis of a matched sample."""

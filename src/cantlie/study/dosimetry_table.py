@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -42,7 +43,8 @@ class DosimetryRow:
     as_published
         The test that the papers use: Student's t-test, or an analysis of variance of three or more arms.
     recommended
-        The paired t-test where each patient stands in both arms, else Welch's; Kruskal and Wallis for three or more.
+        The paired t-test where each patient stands in both arms, else Welch's; of three or more arms Friedman's where
+        each patient stands in all of them, else Kruskal and Wallis's.
     ranks
         The rank test beside it: Wilcoxon's signed-rank test of pairs, else Mann and Whitney's; of two arms.
     reason
@@ -110,7 +112,7 @@ def cohort_dosimetry(runs: Sequence[DosimetryRun], arms: Sequence[str] = ()) -> 
                 remedy="name one run of each patient in each arm, or give patient_id in the arms file",
             )
         of_arm[run.arm][run.patient_id] = run
-    is_paired = len(order) == 2 and set(of_arm[order[0]]) == set(of_arm[order[1]])
+    is_paired = len(order) > 1 and all(set(of_arm[arm]) == set(of_arm[order[0]]) for arm in order)
     keys = dict.fromkeys(key for run in runs for key in run.values)
     rows = tuple(_row(key, order, of_arm, is_paired) for key in keys)
     return CohortDosimetry(tuple(runs), order, is_paired, rows, _notes(runs, order, of_arm, is_paired, rows))
@@ -129,9 +131,10 @@ def _row(key: Key, order: Sequence[str], of_arm: dict[str, dict[str, DosimetryRu
         return replace(row, reason="the same in all patients")
     try:
         if len(order) > 2:
-            return replace(
-                row, as_published=comparison.one_way_anova(*values), recommended=comparison.kruskal_wallis(*values)
-            )
+            of_all = [p for p in samples[0] if all(p in sample for sample in samples)]
+            again = [np.array([sample[p] for p in of_all]) for sample in samples]
+            ranked = paired.friedman(*again) if is_paired else comparison.kruskal_wallis(*values)
+            return replace(row, as_published=_or_none(comparison.one_way_anova, *values), recommended=ranked)
         published = _or_none(comparison.t_test, *values)
         if is_paired:
             patients = [p for p in samples[0] if p in samples[1]]
@@ -186,15 +189,15 @@ def _notes(
         protocols = sorted({run.protocol for run in of_arm[arm].values()})
         if len(protocols) > 1:
             notes.append(Note(f"holds runs of several protocols: {', '.join(protocols)}", f"arm {arm}"))
-    if len(order) == 2 and not is_paired:
-        both = set(of_arm[order[0]]) & set(of_arm[order[1]])
-        if both:
-            message = (
-                f"{len(both)} patients stand in both arms, others in one; the tests take all as different patients"
-            )
+    if len(order) > 1 and not is_paired:
+        standing = Counter(patient for arm in order for patient in of_arm[arm])
+        if several := sum(count > 1 for count in standing.values()):
+            where = "both arms, others in one" if len(order) == 2 else "several arms, but not all in all"
+            message = f"{several} patients stand in {where}; the tests take all as different patients"
             notes.append(Note(message, "arms"))
     if is_paired:
-        message = "each patient stands in both arms: the recommended tests are paired, the published ones are not"
+        every = "both arms" if len(order) == 2 else "every arm"
+        message = f"each patient stands in {every}: the recommended tests are paired, the published ones are not"
         notes.append(Note(message, "arms", "info"))
     tested = sum(row.recommended is not None for row in rows)
     if tested > 1:
