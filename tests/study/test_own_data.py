@@ -233,3 +233,36 @@ def test_a_factor_of_several_levels_has_a_p_of_all_its_levels():
     time = ((events["date"] - START).dt.days / DAYS_PER_MONTH).to_numpy()
     model = cox(time, events["kind"].eq("death").to_numpy(), pd.DataFrame({"stage": data.patients["x_stage"]}))
     assert f"II / I, III / I: p {model.wald_test.p_value:.3f} of all together (Wald)" in made.notes
+
+
+def test_missing_values_and_sizes_that_differ_are_told():
+    data = cohort()
+    ages_known = data.patients["age_years"].where(np.arange(len(ARMS)) > 2)
+    events = data.table("events").iloc[:-1]
+    rows = [{"variable": "age", "statistic": "mean_sd"}, {"variable": "old"}]
+    lacking = cohort(patients=data.patients.assign(age_years=ages_known), events=events)
+    result = run(lacking, tables=[table("characteristics", *rows)], survival=[{"endpoint": "OS"}])
+    _, found = cells(result, "missing")
+    assert found == [
+        ["old", "3 (6.7%)", "3 (15.0%)", "0 (0.0%)", "0 (0.0%)"],
+        ["age", "3 (6.7%)", "3 (15.0%)", "0 (0.0%)", "0 (0.0%)"],
+        ["endpoint OS", "1 (2.2%)", "0 (0.0%)", "0 (0.0%)", "1 (20.0%)"],
+    ]
+    assert any("20 patients in the data, 1 in the study file" in note.message for note in result.notes)
+    answers = {line[0]: line[2] for line in cells(result, "checklist")[1]}
+    assert answers["12c"].startswith("Missing values")
+
+
+def test_a_group_without_the_event_stands_in_the_figure_of_its_test():
+    data = cohort()
+    rows = [
+        {"patient_id": f"P{n:02d}", "date": START + pd.Timedelta(days=10), "kind": "local_progression"}
+        for n in (1, 22, 23)
+    ]
+    events = pd.concat([data.table("events"), pd.DataFrame(rows)], ignore_index=True)
+    figure = {"id": "f", "title": "LF", "kind": "cif", "endpoint": "LF", "by": "arm"}
+    result = run(cohort(events=events), endpoints=[{"name": "OS"}, {"name": "LF"}], figures=[figure], competing="LF")
+    drawn = next(f for f in result.figures if f.spec.id == "f")
+    assert [(g.label, g.events) for g in drawn.groups] == [("Arm A", 1), ("Arm B", 2), ("Arm C", 0)]
+    assert (drawn.groups[2].value == 0).all()
+    assert cells(result, "competing")[1][-1][:3] == ["Arm C", "", "no event"]

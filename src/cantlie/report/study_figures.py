@@ -119,7 +119,7 @@ def _forest(figure: StudyFigure, result: StudyResult) -> Figure:
     axes.minorticks_off()
     axes.set_yticks(y, [str(point["label"]) for point in points])
     axes.set_ylim(len(points) - 0.4, -0.6)
-    axes.set_xlabel("Hazard ratio (95% CI), logarithmic")
+    axes.set_xlabel("Univariable hazard ratio (95% CI), logarithmic")
     axes.set_title(figure.spec.title)
     axes.grid(axis="y", visible=False)
     return picture
@@ -234,7 +234,7 @@ def _responses(figure: StudyFigure, result: StudyResult) -> Figure:
     axes.set_yticks(range(len(points)), [textwrap.fill(str(point["label"]), 22) for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("Patients (%); numbers are counts")
+    axes.set_xlabel("Assessed patients (%); numbers are counts")
     axes.grid(visible=False)
     axes.set_title(figure.spec.title, pad=18)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(levels), borderaxespad=0.1)

@@ -264,14 +264,10 @@ def study_document(result: StudyResult, pictures: list[Figure], patients: Sequen
 
 def _lead(result: StudyResult, pictures: int) -> list[Callout | Tiles]:
     agree, compared = result.compared()
-    tiles = Tiles(
-        [
-            Tile("Patients", result.size),
-            Tile("Tables", len(result.tables)),
-            Tile("Figures", pictures),
-            Tile("Cells as printed", f"{agree} of {compared}", note="where the paper prints a number"),
-        ]
-    )
+    shown = [Tile("Patients", result.size), Tile("Tables", len(result.tables)), Tile("Figures", pictures)]
+    if compared:
+        shown.append(Tile("Cells as printed", f"{agree} of {compared}", note="where the paper prints a number"))
+    tiles = Tiles(shown)
     if not result.synthetic:
         return [tiles]
     text = (
@@ -288,7 +284,7 @@ def _the_study(result: StudyResult) -> Section:
         ("Paper", f"{paper.authors} {paper.title}. {paper.journal}, {paper.year}. doi:{paper.doi}"),
         ("Design", study.design),
         *_ethics(result),
-        ("Groups", "; ".join(f"{group.name} ({group.n})" for group in study.groups)),
+        ("Groups", "; ".join(f"{group.name} (n = {group.n} in the study file)" for group in study.groups)),
         ("Endpoints", "; ".join(study.endpoint(e.name).describe() for e in study.endpoints)),
     ]
     conventions = [

@@ -20,7 +20,7 @@ from cantlie.core.provenance import environment
 from cantlie.study.analysis_competing import cif_figure, incidence_table
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_matching import matching_tables, subgroup_table
-from cantlie.study.analysis_patients import cause_table, eligibility_table, response_table
+from cantlie.study.analysis_patients import cause_table, eligibility_table, missing_table, response_table
 from cantlie.study.analysis_survival import comparison_table, cox_table, follow_up_table, km_figure, survival_table
 from cantlie.study.analysis_tables import balance_table, difference_of, make_table
 from cantlie.study.checklists import checklist_table, dose_checklist_tables
@@ -88,6 +88,9 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
     progress(0.8, "figures")
     figures = [figure for spec in study.figures if (figure := _figure(data, spec, points, love)) is not None]
     figures += patient_figures(study, cohort, measured)
+    lacking = missing_table(data)
+    tables += [] if lacking is None else [lacking]
+    notes += _size_notes(data)
     notes += data.notes + list(data.order_notes())
     progress(1.0, "done")
     analysed = [str(i) for i in data.ids[data.members(next(iter(study.sets), "all"))]] if study.sets else list(data.ids)
@@ -113,6 +116,16 @@ def analyse(study: Study, cohort: Cohort, *, progress: Progress = silent) -> Stu
         consent_counts(cohort),
     )
     return replace(result, tables=(*result.tables, checklist_table(result), *dose_checklist_tables(result)))
+
+
+def _size_notes(data: Analysed) -> list[Note]:
+    """Return a note for each group whose number of patients is not that of the study file."""
+    notes = []
+    for group in data.study.groups:
+        found = int(data.members("all", group.id).sum())
+        if found != group.n:
+            notes.append(Note(f"{found} patients in the data, {group.n} in the study file", f"group {group.name}"))
+    return notes
 
 
 def _measured(cohort: Cohort) -> tuple[CohortResponse | None, list[Note]]:

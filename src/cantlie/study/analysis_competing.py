@@ -64,16 +64,17 @@ def cif_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
     if not (status == 1).any():
         return None
     name, order = data.curve_names(spec.by, patients)
+    known = name != ""
+    if not (status[known] == 1).any():
+        return None
     risk_time = risk_axis(float(time.max()))
-    curves = []
-    for label in order:
-        own = name == label
-        if (status[own] == 1).any():
-            curve = cumulative_incidence(time[own], status[own]).curve(1)
-            curves.append(_curve_group(label, curve, time[own], status[own], risk_time))
+    incidence = cumulative_incidence(time[known], status[known], group=name[known])
+    curves = [
+        _curve_group(label, incidence.curve(1, label), time[name == label], status[name == label], risk_time)
+        for label in order
+    ]
     text = ""
     if len(curves) > 1:
-        known = name != ""
         test = gray_test(time[known], status[known], name[known])
         text = f"Gray's test p = {format_p(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)

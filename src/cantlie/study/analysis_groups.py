@@ -43,6 +43,7 @@ class Analysed:
         self.ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
         self.notes: list[Note] = []
         self._variables: dict[str, pd.Series] = {}
+        self._numbers: dict[str, pd.Series] = {}
         self._endpoints: dict[str, EndpointData] = {}
         self.group = self.variable(study.group_variable)
         known = {group.id for group in study.groups}
@@ -88,7 +89,9 @@ class Analysed:
 
     def numbers(self, name: str) -> pd.Series:
         """Return a variable as numbers, before it is divided into classes."""
-        return as_numbers(raw_values(self.cohort, self.study.variable(name).variable()), name)
+        if name not in self._numbers:
+            self._numbers[name] = as_numbers(raw_values(self.cohort, self.study.variable(name).variable()), name)
+        return self._numbers[name]
 
     def endpoint(self, name: str) -> EndpointData:
         """Return an endpoint."""
@@ -143,6 +146,15 @@ class Analysed:
         levels = [level for level in self.study.variable(by).levels if (values == level).any()]
         shown = {level: names.get(level, level) for level in levels}
         return np.array([shown.get(value, "") for value in values], dtype=str), list(shown.values())
+
+    def lacking(self) -> dict[str, Bools]:
+        """Return who lacks each variable and each patient endpoint that the analysis has used, shape (n,) each."""
+        used = {**self._variables, **self._numbers}
+        found = {self.study.variable(n).label or n: v.isna().to_numpy() for n, v in used.items()}
+        for name, data in self._endpoints.items():
+            if data.endpoint.level == "patient":
+                found[f"endpoint {name}"] = ~self.ids.isin(data.frame["patient_id"])
+        return found
 
     def order_notes(self) -> tuple[Note, ...]:
         """Return notes of endpoints that last longer than overall survival."""

@@ -55,6 +55,33 @@ def eligibility_table(found: Eligibility) -> StudyTable | None:
     )
 
 
+def missing_table(data: Analysed) -> StudyTable | None:
+    """Return how many patients of each group lack a value of each variable, and of each endpoint, that was used.
+
+    None where nobody lacks any.
+    """
+    groups = [g.id for g in data.study.groups if g.id != "all"]
+    names = {g.id: g.name for g in data.study.groups}
+    members = {group: data.members("all", group) for group in ("all", *groups)}
+    rows = []
+    for name, lacking in data.lacking().items():
+        if not lacking.any():
+            continue
+        counts = ((int((lacking & inside).sum()), int(inside.sum())) for inside in members.values())
+        texts = (f"{count} ({100 * count / n:.1f}%)" if n else "0" for count, n in counts)
+        rows.append((StudyCell(name), *(StudyCell(text) for text in texts)))
+    if not rows:
+        return None
+    return StudyTable(
+        "missing",
+        "Missing values (not in the paper)",
+        ("Variable or endpoint", "All patients", *(names[group] for group in groups)),
+        tuple(rows),
+        ("patients without a value; they are left out wherever it is needed",),
+        in_paper=False,
+    )
+
+
 def _best_responses(data: Analysed, measured: CohortResponse | None) -> tuple[pd.Series | None, str]:
     """Return the best response of each patient, as the study codes it or else from the measurements."""
     for spec in data.study.variables:

@@ -106,9 +106,10 @@ def _group_name(data: Analysed, group: str) -> str:
 def _quantile_text(q: Quantile) -> str:
     if not np.isfinite(q.time):
         return "not reached"
+    if not np.isfinite(q.lower) and not np.isfinite(q.upper):
+        return f"{q.time:.1f}"
     low = f"{q.lower:.1f}" if np.isfinite(q.lower) else "–"
-    high = f"{q.upper:.1f}" if np.isfinite(q.upper) else "–"
-    return f"{q.time:.1f} ({low}-{high})"
+    return f"{q.time:.1f} ({low}-{q.upper:.1f})" if np.isfinite(q.upper) else f"{q.time:.1f} ({low}-not reached)"
 
 
 def _median_cell(text: str, median: float, spec: SurvivalRow) -> StudyCell:

@@ -37,8 +37,7 @@ def _first(kind: str) -> Callable[[StudyResult], Answer]:
 
 
 def _missing_data(r: StudyResult) -> Answer:
-    told = any(cell.text == "not known" for table in r.tables for row in table.rows for cell in row)
-    return "rows 'not known' of the tables" if told else "no value is missing in the tables"
+    return _table("missing")(r) or "no variable or endpoint of the study has a missing value"
 
 
 def _eligibility(r: StudyResult) -> Answer:
