@@ -10,7 +10,7 @@ from cantlie.cohort.tables import Cohort, typed_table
 from cantlie.statistics.comparison import kruskal_wallis, one_way_anova, welch_anova
 from cantlie.statistics.cox import cox
 from cantlie.study.analysis import analyse
-from cantlie.study.analysis_tests import compare_numbers, standardised_difference
+from cantlie.study.analysis_tests import compare_numbers, count_cell, standardised_difference
 from cantlie.study.definition import Study
 
 START = pd.Timestamp("2018-01-01")
@@ -266,3 +266,15 @@ def test_a_group_without_the_event_stands_in_the_figure_of_its_test():
     assert [(g.label, g.events) for g in drawn.groups] == [("Arm A", 1), ("Arm B", 2), ("Arm C", 0)]
     assert (drawn.groups[2].value == 0).all()
     assert cells(result, "competing")[1][-1][:3] == ["Arm C", "", "no event"]
+
+
+def test_a_share_of_the_assessed_names_its_denominator_and_halves_round_up():
+    data = cohort()
+    stage = data.patients["x_stage"].where(np.arange(len(ARMS)) > 3, None)
+    row = {"variable": "stage", "level": "III", "label": "III"}
+    _, found = cells(run(cohort(patients=data.patients.assign(x_stage=stage)), tables=[table("events", row)]), "t")
+    assert "/16 (" in found[0][1]
+    assert "/" not in found[0][2]
+    assert count_cell(1, 8, 0, None, None).text == "1 (13%)"
+    assert count_cell(1, 16, 1, None, None).text == "1 (6.3%)"
+    assert count_cell(0, 0, 1, None, None, size=0).text == "0"

@@ -118,6 +118,7 @@ def _count_rows(data: Analysed, table: TableSpec, row: Row) -> list[tuple[StudyC
                     table.percent_digits,
                     printed[number] if number < len(printed) else None,
                     percents[number] if number < len(percents) else None,
+                    size=int(inside[column].sum()),
                 )
             )
         label = StudyCell(row.label or row.variable if number == 0 else "")
@@ -224,9 +225,10 @@ def _events(data: Analysed, table: TableSpec) -> StudyTable:
             printed, percents = _printed(table, row, place)
             cells.append(
                 count_cell(
-                    hit, total, table.percent_digits, printed[0] if printed else None, percents[0] if percents else None
+                    hit, total, table.percent_digits, printed[0] if printed else None,
+                    percents[0] if percents else None, size=int(inside.sum()),
                 )
-            )
+            )  # fmt: skip
             counted[place] = (hit, total - hit)
             if total:
                 limits = proportion.clopper_pearson(hit, total)

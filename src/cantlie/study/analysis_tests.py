@@ -90,13 +90,23 @@ def _p_text(printed: float | str) -> str:
     return printed if isinstance(printed, str) else f"{printed:.3f}"
 
 
-def count_cell(count: int, total: int, digits: int, printed: float | None, percent: float | None) -> StudyCell:
+def percent_text(count: int, total: int, digits: int) -> str:
+    """Return a share in per cent, a half rounded up as papers do (1 of 8 is 13 %)."""
+    tenths = (2 * 100 * 10**digits * count + total) // (2 * total)
+    return f"{tenths / 10**digits:.{digits}f}%"
+
+
+def count_cell(
+    count: int, total: int, digits: int, printed: float | None, percent: float | None, *, size: int | None = None
+) -> StudyCell:
     """Return ``n (percent)``, compared with the printed count, and with the printed percentage where there is one.
 
-    A percentage agrees when it is the exact one rounded half up or half to even.
+    A percentage agrees when it is the exact one rounded half up or half to even. Where ``size``, the number of patients
+    that the column names, is not the denominator, it stands in the cell: ``15/39 (38.5%)``.
     """
     share = 100.0 * count / total if total else float("nan")
-    text = f"{count} ({share:.{digits}f}%)" if total else f"{count}"
+    head = f"{count}" if size is None or size == total else f"{count}/{total}"
+    text = f"{head} ({percent_text(count, total, digits)})" if total else head
     if printed is None:
         return StudyCell(text)
     same = count == int(printed)
