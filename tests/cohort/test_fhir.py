@@ -248,3 +248,18 @@ def test_dates_that_a_cohort_in_memory_lacks_are_marked_as_unknown():
     assert patient["deceasedBoolean"] is True and "deceasedDateTime" not in patient
     assert "effectiveDateTime" not in event
     assert event["_effectiveDateTime"]["extension"][0]["valueCode"] == "unknown"
+
+
+def test_what_a_bundle_does_not_hold_is_named(whole, tmp_path, capsys):
+    assert run(["study", "fhir", str(whole), "--out", str(tmp_path / "a.json")]) == 0
+    before = capsys.readouterr().err
+    data = tmp_path / "other"
+    data.mkdir()
+    (data / "patients.csv").write_text("patient_id,arm,sex\nP1,A,male\n")
+    (data / "courses.csv").write_text("patient_id,course_id\nP1,C1\n")
+    (data / "labs.csv").write_text("patient_id,date,test,value,unit\nP1,2020-01-05,ALT,40,U/L\n")
+    (data / "assessments.csv").write_text("patient_id,date,kind,value\nP1,2020-01-05,ecog,1\n")
+    assert run(["study", "fhir", str(data), "--out", str(tmp_path / "b.json")]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not in the bundle: labs, patients.arm, assessments of ecog" in said
+    assert "labs" not in before

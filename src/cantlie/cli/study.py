@@ -201,7 +201,7 @@ def fhir(
     ],
 ) -> None:
     """Write a cohort as a FHIR R4 bundle (courses in mCODE's profiles), or a bundle as a cohort of CSV files."""
-    from cantlie.cohort.fhir import fhir_bundle
+    from cantlie.cohort.fhir import fhir_bundle, not_in_bundle
     from cantlie.cohort.importing import read_cohort
     from cantlie.core.errors import CohortError
     from cantlie.core.files import write_json
@@ -220,6 +220,8 @@ def fhir(
         if not len(cohort.table("courses")):
             raise CohortError("the cohort has no courses", where=data.name, remedy="add courses.csv")
         write_json(out, fhir_bundle(cohort))
+        for note in not_in_bundle(cohort):
+            tell(f"! {note.sentence()}")
     say(f"{len(cohort)} patients and {len(cohort.table('courses'))} courses in {out}. Research use only.")
 
 

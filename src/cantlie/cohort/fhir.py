@@ -10,6 +10,7 @@ import pandas as pd
 
 from cantlie.cohort.schema import PROGRESSION_KINDS
 from cantlie.cohort.tables import Cohort
+from cantlie.core.notes import Note
 from cantlie.core.provenance import RESEARCH_USE_ONLY
 
 _MCODE = "http://hl7.org/fhir/us/mcode/StructureDefinition/mcode-"
@@ -37,6 +38,11 @@ RESPONSES = {
 DISEASE_STATUS = ("http://loinc.org", "97509-4", "Cancer disease progression")
 EVENT, RESPONSE, CONDITION, COURSE = (f"urn:cantlie:{kind}" for kind in ("event", "response", "condition", "course"))
 """Systems of the identifiers by which Cantlie knows its own resources again."""
+_TABLES_KEPT = ("patients", "courses", "assessments", "events")
+_COLUMNS_KEPT = (
+    "patient_id", "sex", "completed", "primary_site", "histology", "primary_diagnosed", "metastasis_diagnosed",
+    "ajcc_edition", *STAGES,
+)  # fmt: skip
 _LIVER = ("10200004", "Liver structure (body structure)")
 
 
@@ -87,6 +93,16 @@ def fhir_bundle(cohort: Cohort) -> dict[str, Any]:
         "meta": {"tag": tags},
         "entry": [{"fullUrl": f"urn:cantlie:{one['resourceType']}:{one['id']}", "resource": one} for one in entries],
     }
+
+
+def not_in_bundle(cohort: Cohort) -> tuple[Note, ...]:
+    """Return a note of the tables, columns and findings of a cohort that its bundle does not hold."""
+    lost = [name for name in cohort.tables if name not in _TABLES_KEPT and len(cohort.table(name))]
+    patients = cohort.patients
+    lost += [f"patients.{c}" for c in patients if c not in _COLUMNS_KEPT and patients[c].notna().any()]
+    kinds = cohort.table("assessments")["kind"]
+    lost += [f"assessments of {kind}" for kind in sorted(set(kinds) - {"response"})]
+    return (Note(f"not in the bundle: {', '.join(lost)}", "FHIR"),) if lost else ()
 
 
 def _id(kind: str, number: int, patient: str) -> str:
