@@ -145,3 +145,27 @@ def test_outcomes_of_lesions_are_no_outcomes_of_patients():
 def test_a_start_that_is_no_date_is_refused():
     with pytest.raises(CohortError, match="holds no dates"):
         build_endpoint(cohort_of(EVENTS), Endpoint("X", ("death",), "event", start="sex"))
+
+
+def test_a_local_progression_without_a_lesion_is_that_of_the_only_one_and_else_told():
+    events = [("P1", 100, "local_progression", {}), ("P2", 90, "local_progression", {})]
+    events += [(p, 300, "last_imaging", {}) for p in ("P1", "P2")]
+    lesions = [{"patient_id": "P1", "lesion_id": "L1", "irradiated": "yes"}]
+    lesions += [{"patient_id": "P2", "lesion_id": n, "irradiated": "yes"} for n in ("L1", "L2")]
+    data = build_endpoint(cohort_of(events, lesions=lesions), STANDARD["LC_lesion"])
+    assert data.status.tolist() == [1, 0, 0]
+    assert any("1 local progressions of patients with several" in note.message for note in data.notes)
+
+
+def test_a_lesion_endpoint_of_several_kinds_takes_local_events_of_its_lesion_only():
+    own = Endpoint("X", ("local_progression", "extrahepatic_progression"), "censors", level="lesion")
+    data = build_endpoint(cohort_of(EVENTS), own)
+    found = {f"{r.patient_id}{r.lesion_id}": int(r.status) for r in data.frame.itertuples()}
+    assert found == {"P1L1": 0, "P1L2": 1, "P2L1": 0, "P2L2": 0}
+
+
+def test_patients_with_findings_after_the_last_day_seen_are_told():
+    labs = [{"patient_id": "P4", "date": day(600), "test": "ALT", "value": 30.0, "unit": "U/L"}]
+    told = build_endpoint(cohort_of(EVENTS, labs=labs), STANDARD["OS"]).notes
+    assert any("1 patients have findings after the last day seen" in n.message and "P4" in n.message for n in told)
+    assert not build_endpoint(cohort_of(EVENTS), STANDARD["OS"]).notes[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +69,7 @@ class Endpoint:
 
 _LOCAL = ("local_progression",)
 _ANY = ("local_progression", "new_liver_lesion", "extrahepatic_progression", "progression")
+_DATED = ("events", "assessments", "measurements", "labs", "toxicities")
 _IMAGED = ("last_imaging", "last_follow_up", "lost_to_follow_up", "withdrawal")
 
 STANDARD: dict[str, Endpoint] = {
@@ -163,6 +166,7 @@ def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
     death = events[events["kind"] == "death"].groupby("patient_id")["date"].min()
     rows = []
     left_out: dict[str, int] = {}
+    treated = Counter(patient for patient, _ in _units(cohort, endpoint))
     for patient, lesion in _units(cohort, endpoint):
         start = starts.get(patient, pd.NaT)
         if pd.isna(start):
@@ -170,8 +174,8 @@ def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
             continue
         own = events[events["patient_id"] == patient]
         happened = own[own["kind"].isin(endpoint.events)]
-        if lesion is not None and endpoint.events == _LOCAL:
-            happened = happened[happened["lesion_id"] == lesion]
+        if lesion is not None:
+            happened = happened[_of_lesion(happened, lesion, treated[patient])]
         first = happened["date"].min() if len(happened) else pd.NaT
         died = death.get(patient, pd.NaT)
         status, day = _status(first, died, _last_seen(own, endpoint, died), endpoint.death)
@@ -194,8 +198,48 @@ def build_endpoint(cohort: Cohort, endpoint: Endpoint) -> EndpointData:
             where=f"endpoint {endpoint.name}",
             remedy=f"give {endpoint.start} and the events, or the table outcomes",
         )
-    left_notes = tuple(Note(f"{count} left out: {why}", endpoint.name) for why, count in left_out.items())
-    return EndpointData(endpoint, pd.DataFrame(rows), left_notes)
+    frame = pd.DataFrame(rows)
+    notes = [Note(f"{count} left out: {why}", endpoint.name) for why, count in left_out.items()]
+    if endpoint.level == "lesion":
+        notes += _unnamed_notes(events, endpoint, treated)
+    elif endpoint.events == ("death",):
+        notes += _seen_later_notes(cohort, endpoint, frame, starts)
+    return EndpointData(endpoint, frame, tuple(notes))
+
+
+def _of_lesion(happened: pd.DataFrame, lesion: str, treated: int) -> pd.Series:
+    """Return which events are those of one lesion: local ones that name it, or no lesion where it is the only one."""
+    own = happened["lesion_id"] == lesion
+    if treated == 1:
+        own |= happened["lesion_id"].isna()
+    return own | ~happened["kind"].isin(_LOCAL)
+
+
+def _unnamed_notes(events: pd.DataFrame, endpoint: Endpoint, treated: Mapping[str, int]) -> list[Note]:
+    """Return a note of local events that belong to one of several lesions, and do not say to which."""
+    local = events[events["kind"].isin(_LOCAL) & events["kind"].isin(endpoint.events) & events["lesion_id"].isna()]
+    lost = int((local["patient_id"].map(treated).fillna(0) > 1).sum())
+    if not lost:
+        return []
+    message = f"{lost} local progressions of patients with several irradiated lesions name no lesion and do not count"
+    return [Note(message, endpoint.name)]
+
+
+def _seen_later_notes(cohort: Cohort, endpoint: Endpoint, frame: pd.DataFrame, starts: pd.Series) -> list[Note]:
+    """Return a note of patients with a finding after the day on which they are censored as last seen alive."""
+    seen = (
+        pd.concat([cohort.table(name)[["patient_id", "date"]] for name in _DATED]).groupby("patient_id")["date"].max()
+    )
+    alive = frame[frame["status"] == CENSORED]
+    censored = pd.to_datetime(alive["patient_id"].map(starts)) + pd.to_timedelta(
+        (alive["time_months"] * DAYS_PER_MONTH).round(), unit="D"
+    )
+    later = pd.to_datetime(alive["patient_id"].map(seen)) > censored
+    if not later.any():
+        return []
+    first = alive.loc[later, "patient_id"].iloc[0]
+    message = f"{int(later.sum())} patients have findings after the last day seen at which they are censored"
+    return [Note(f"{message}, the first of them {first}", endpoint.name)]
 
 
 def _given_status(given: pd.DataFrame, death: Death) -> np.ndarray:
