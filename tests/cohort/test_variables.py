@@ -128,3 +128,21 @@ def test_a_test_called_na_is_sodium_and_a_time_of_day_is_no_hindrance(tmp_path):
     labs = read_cohort(tmp_path).table("labs")
     assert labs["test"].tolist() == ["SODIUM"]
     assert labs["date"].tolist() == [pd.Timestamp("2020-01-05")]
+
+
+def test_a_quotation_mark_that_is_not_closed_does_not_swallow_patients(tmp_path):
+    (tmp_path / "patients.csv").write_text('patient_id,histology\nP1,"abc\nP2,x\n')
+    with pytest.raises(InvalidCohort, match="quotation mark is not closed"):
+        read_cohort(tmp_path)
+    (tmp_path / "patients.csv").write_text('patient_id,histology\nP1,"a ""b"", c"\nP2,5" wide\n')
+    assert read_cohort(tmp_path).patients["histology"].tolist() == ['a "b", c', '5" wide']
+
+
+def test_times_in_days_are_suspected_and_words_are_no_events(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient_id\nP1\nP2\n")
+    file = tmp_path / "outcomes.csv"
+    file.write_text("patient_id,endpoint,time_months,event\nP1,OS,730,1\nP2,OS,12,0\n")
+    assert "730 months (61 years) look like days" in read_cohort(tmp_path).notes[0].message
+    file.write_text("patient_id,endpoint,time_months,event\nP1,OS,24,dead\n")
+    with pytest.raises(InvalidCohort, match="'dead' is neither 0 nor 1"):
+        read_cohort(tmp_path)

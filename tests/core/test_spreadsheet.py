@@ -50,7 +50,7 @@ def test_lines_are_those_of_the_file():
 @pytest.mark.parametrize(
     ("text", "words"),
     [("", "empty"), ("\n\n", "empty"), ("a,b\n1\n", "1 cell, the header 2"), ("a,b\n1,2,3\n", "3 cells"),
-     ('a,b\n"1\n', "header 2")],
+     ('a,b\n"1\n', "not closed")],
 )  # fmt: skip
 def test_what_is_no_table_is_refused(text, words):
     with pytest.raises(InputError, match=words) as caught:

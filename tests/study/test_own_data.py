@@ -250,7 +250,7 @@ def test_missing_values_and_sizes_that_differ_are_told():
     ]
     assert any("20 patients in the data, 1 in the study file" in note.message for note in result.notes)
     answers = {line[0]: line[2] for line in cells(result, "checklist")[1]}
-    assert answers["12c"].startswith("Missing values")
+    assert answers["12c"].startswith("Patients without a value")
 
 
 def test_a_group_without_the_event_stands_in_the_figure_of_its_test():

@@ -16,6 +16,7 @@ from cantlie.core.errors import CohortError
 from cantlie.core.notes import Note
 from cantlie.core.spreadsheet import SheetError, read_sheet
 
+_LONGEST_MONTHS = 480.0  # 40 years of follow-up
 _ENOUGH = 5  # so many values before fractions are suspected
 
 
@@ -105,7 +106,19 @@ def build_cohort(
     if problems:
         raise InvalidCohort(problems)
     tables = {name: checked[name].frame for name in TABLES if name in checked}
-    return Cohort(tables, label, synthetic, dict(sources or {}), (*notes, *_fractions(checked)))
+    suspected = (*_fractions(checked), *_days(checked))
+    return Cohort(tables, label, synthetic, dict(sources or {}), (*notes, *suspected))
+
+
+def _days(tables: Mapping[str, CheckedTable]) -> list[Note]:
+    """Return a note for each endpoint whose longest time in months is longer than anybody is followed."""
+    if "outcomes" not in tables:
+        return []
+    longest = tables["outcomes"].frame.groupby("endpoint")["time_months"].max()
+    return [
+        Note(f"times up to {months:g} months ({months / 12:.0f} years) look like days", f"outcomes, {endpoint}")
+        for endpoint, months in longest[longest > _LONGEST_MONTHS].items()
+    ]
 
 
 def _fractions(tables: Mapping[str, CheckedTable]) -> list[Note]:

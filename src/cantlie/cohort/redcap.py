@@ -123,7 +123,7 @@ def read_redcap(
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
     try:
         return [(reader.line_num, record) for record in reader if any(cell.strip() for cell in record)]
     except csv.Error as error:

@@ -214,6 +214,8 @@ def _parse_number(column: Column, text: str, decimal_comma: bool) -> tuple[objec
     try:
         value = number_of(text, decimal_comma)
     except ValueError:
+        if column.kind == "flag":
+            return None, ("not-a-flag", f"{text!r} is neither 0 nor 1", "write 1 for an event and 0 for none")
         if decimal_comma and re.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+", text):
             what = f"{text!r} may be a thousand or a fraction in a file with decimal commas"
             return None, ("ambiguous-number", what, "write it without a point, or with a decimal comma")

@@ -66,7 +66,8 @@ def read_sheet(text: str, where: str) -> Sheet:
     first = next((line for line in text.split("\n") if line.strip()), "")
     told = _SEP_LINE.fullmatch(first.strip(" \n"))
     separator = told[1] if told else max(SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    # strict: a quotation mark that is not closed would swallow the rows below it
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     found: list[tuple[int, tuple[str, ...]]] = []
     try:
         for number, record in enumerate(reader):
@@ -75,8 +76,11 @@ def read_sheet(text: str, where: str) -> Sheet:
                 continue
             found.append((reader.line_num, cells))
     except csv.Error as problem:
-        what = f"not a CSV file: {problem}"
-        raise SheetError("not-csv", what, where, reader.line_num, "save it as CSV UTF-8") from problem
+        what = f"a quotation mark is not closed, or not at the end of its cell ({problem})"
+        if '"' not in text:
+            what = f"not a CSV file: {problem}"
+        remedy = "double the quotation marks within a cell, and save it as CSV UTF-8"
+        raise SheetError("not-csv", what, where, reader.line_num, remedy) from problem
     if not found:
         raise SheetError("empty-file", "the file is empty", where, None, "add a header and rows")
     width = len(found[0][1])

@@ -74,10 +74,10 @@ def missing_table(data: Analysed) -> StudyTable | None:
         return None
     return StudyTable(
         "missing",
-        "Missing values (not in the paper)",
+        "Patients without a value (not in the paper)",
         ("Variable or endpoint", "All patients", *(names[group] for group in groups)),
         tuple(rows),
-        ("patients without a value; they are left out wherever it is needed",),
+        ("missing, or nothing to tell (a pattern of failure without a failure); left out where the value is needed",),
         in_paper=False,
     )
 
