@@ -278,3 +278,20 @@ def test_a_share_of_the_assessed_names_its_denominator_and_halves_round_up():
     assert count_cell(1, 8, 0, None, None).text == "1 (13%)"
     assert count_cell(1, 16, 1, None, None).text == "1 (6.3%)"
     assert count_cell(0, 0, 1, None, None, size=0).text == "0"
+
+
+def test_one_test_that_cannot_be_made_does_not_end_the_study():
+    data = cohort()
+    same = data.table("events").assign(date=START + pd.Timedelta(days=30), kind="death")
+    events = same.assign(kind=["death"] + ["last_follow_up"] * (len(ARMS) - 1))
+    events.loc[1:, "date"] = START + pd.Timedelta(days=10)
+    term = {"label": "B / A", "variable": "arm", "level": "B", "reference": "A", "multivariable": True}
+    asked = {
+        "compare": [{"endpoint": "OS", "by": "arm"}],
+        "cox": {"endpoint": "OS", "terms": [term]},
+        "figures": [{"id": "f", "title": "OS", "kind": "km", "endpoint": "OS", "by": "arm"}],
+    }
+    result = run(cohort(events=events), **asked)
+    assert cells(result, "logrank")[1][0][2:] == ["–", "–", "nothing to compare"]
+    assert next(f for f in result.figures if f.spec.id == "f").text == ""
+    assert cells(run(cohort(events=same), **asked), "cox")[1][0][-1] == "–"

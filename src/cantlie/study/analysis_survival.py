@@ -14,7 +14,7 @@ from cantlie.core.notes import Note
 from cantlie.statistics.cox import CoxModel, cox
 from cantlie.statistics.cox_diagnostics import proportional_hazards_test
 from cantlie.statistics.hypothesis import format_p
-from cantlie.statistics.logrank import log_rank
+from cantlie.statistics.logrank import LogRankTest, log_rank
 from cantlie.statistics.survival import Quantile, SurvivalCurve, follow_up, kaplan_meier
 from cantlie.study.analysis_groups import Analysed
 from cantlie.study.analysis_tests import p_cell
@@ -145,10 +145,10 @@ def comparison_table(data: Analysed) -> StudyTable | None:
         if spec.set != "all":
             label += f", {spec.set}"
         cells: list[StudyCell]
-        if len(set(groups[known])) < 2 or not (status[known] == 1).any():
+        test = compared_curves(time[known], status[known] == 1, groups[known].to_numpy(dtype=str))
+        if test is None:
             cells = [StudyCell("–"), p_cell(None, spec.p), StudyCell("nothing to compare")]
         else:
-            test = log_rank(time[known], status[known] == 1, groups[known].to_numpy(dtype=str))
             counts = ", ".join(f"{g}: {int(o)}/{n}" for g, n, o in zip(test.groups, test.n, test.observed, strict=True))
             remarks = []
             if int((status[known] == 1).sum()) < _FEW_EVENTS:
@@ -163,6 +163,14 @@ def comparison_table(data: Analysed) -> StudyTable | None:
     return StudyTable(
         "logrank", "Comparisons of survival", ("Endpoint", "Comparison", "Events / n", "p", "Test"), tuple(rows)
     )
+
+
+def compared_curves(time: NDArray[np.float64], event: NDArray[np.bool_], group: NDArray[np.str_]) -> LogRankTest | None:
+    """Return the log-rank test; None without two groups at risk when an event happens."""
+    try:
+        return log_rank(time, event, group)
+    except StatisticsError:
+        return None
 
 
 def follow_up_table(data: Analysed) -> StudyTable | None:
@@ -312,7 +320,10 @@ def _fit(data: Analysed, terms: list[CoxTerm], endpoint: str, set_name: str) -> 
 def _proportional(model: CoxModel | None) -> list[float] | None:
     if model is None:
         return None
-    return [float(p) for p in proportional_hazards_test(model).p_value]
+    try:
+        return [float(p) for p in proportional_hazards_test(model).p_value]
+    except StatisticsError:
+        return None
 
 
 def _hr_text(model: CoxModel | None, number: int) -> str:
@@ -356,8 +367,8 @@ def km_figure(data: Analysed, spec: FigureSpec) -> StudyFigure | None:
         curves.append(_curve_group(label, curve, risk_time))
     text = ""
     known = name != ""
-    if len(order) > 1 and (status[known] == 1).any():
-        test = log_rank(time[known], status[known] == 1, name[known])
+    test = compared_curves(time[known], status[known] == 1, name[known])
+    if test is not None:
         text = f"log-rank p = {format_p(test.p_value)}".replace("= <", "< ")
     return StudyFigure(spec, tuple(curves), text, in_paper="not in the paper" not in spec.title)
 
