@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,18 @@ def test_curves_are_drawn_over_aligned_numbers_at_risk(zhang):
     assert figure.groups[0].at_risk[0] == 32
     assert np.all(np.diff(figure.groups[0].at_risk) <= 0)
     assert any(t.get_text() == "SYNTHETIC" for t in picture.texts)
+
+
+def test_a_long_name_of_an_arm_stays_within_the_figure(zhang):
+    _, _, result = zhang
+    figure = next(f for f in result.figures if f.spec.kind == "km")
+    named = tuple(replace(group, label="an arm with a name that does not end " * 4) for group in figure.groups)
+    picture = draw(replace(figure, groups=named), result)
+    picture.canvas.draw()
+    axes = picture.axes[0]
+    legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert legend.x0 >= frame.x0
+    assert legend.x1 <= frame.x1
 
 
 @pytest.mark.parametrize(("name", "size"), [("hepatocellular", 227), ("metabric", 1904)])

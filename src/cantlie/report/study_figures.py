@@ -61,7 +61,7 @@ def _curves(figure: StudyFigure, result: StudyResult) -> Figure:
         )
         axes.step(
             group.time, 100 * group.value, where="post", color=colour, linestyle=dash,
-            label=f"{group.label}, {group.events} of {group.n}",
+            label=f"{_cut(group.label, 36)}, {group.events} of {group.n}",
         )  # fmt: skip
         axes.plot(group.censor_time, 100 * group.censor_value, "|", color=colour, markersize=4.5, markeredgewidth=0.8)
     endpoint = result.study.endpoint(figure.spec.endpoint)
@@ -77,6 +77,11 @@ def _curves(figure: StudyFigure, result: StudyResult) -> Figure:
     axes.set_title(figure.spec.title)
     _risk_table(table, figure)
     return picture
+
+
+def _cut(label: str, width: int) -> str:
+    """Return a label that is at most so many characters long."""
+    return label if len(label) <= width else label[: width - 2].rstrip() + " …"
 
 
 def _short(label: str) -> str:
@@ -128,9 +133,9 @@ def _forest(figure: StudyFigure, result: StudyResult) -> Figure:
 def _love(figure: StudyFigure, result: StudyResult) -> Figure:
     points = list(figure.points)
     names = [name for name in points[0] if name != "label"]
-    height = 0.9 + 0.17 * len(points)
+    height = 1.13 + 0.17 * len(points)
     picture = style.new_figure(6.2, height)
-    axes = picture.add_axes((0.36, 0.42 / height, 0.60, (height - 0.72) / height))
+    axes = picture.add_axes((0.36, 0.42 / height, 0.60, (height - 0.95) / height))
     y = np.arange(len(points))
     markers = ("o", "s", "^")
     for number, name in enumerate(names):
@@ -138,15 +143,15 @@ def _love(figure: StudyFigure, result: StudyResult) -> Figure:
         filled = "none" if number == 0 else style.SERIES[number]
         axes.plot(
             values, y, markers[number % 3], color=style.SERIES[number], markersize=4.5, label=name,
-            markerfacecolor=filled, linestyle="none",
+            markerfacecolor=filled, linestyle="none", zorder=4 if number == 0 else 3, clip_on=False,
         )  # fmt: skip
     axes.axvline(0.1, color=style.FAIL, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yticks(y, [str(point["label"]) for point in points])
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("Standardised mean difference (absolute)")
-    axes.set_title(figure.spec.title)
-    axes.legend(loc="lower right")
+    axes.set_title(figure.spec.title, pad=18)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(names), borderaxespad=0.1)
     return picture
 
 
@@ -231,7 +236,7 @@ def _responses(figure: StudyFigure, result: StudyResult) -> Figure:
             if share > 4:
                 axes.text(start + share / 2, row, f"{point[level]}", ha="center", va="center", fontsize=7)
             start += share
-    axes.set_yticks(range(len(points)), [textwrap.fill(str(point["label"]), 22) for point in points])
+    axes.set_yticks(range(len(points)), [textwrap.fill(_cut(str(point["label"]), 44), 22) for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("Assessed patients (%); numbers are counts")
