@@ -15,6 +15,7 @@ from cantlie.statistics.comparison import (
     t_test,
     t_test_from_summary,
     welch,
+    welch_anova,
 )
 from cantlie.statistics.hypothesis import format_p
 from cantlie.statistics.logrank import adjust_p
@@ -127,3 +128,20 @@ def test_p_values_are_printed_in_one_way():
         "1.000",
     ]
     assert format_p(float("nan")) == "–"
+
+
+@pytest.mark.parametrize("test", [t_test, welch])
+@pytest.mark.parametrize("other", [0.1, 0.3])
+def test_a_column_of_constants_has_no_spread_but_rounding(test, other):
+    """The standard deviation of three times 0.1 is 1.7e-17: t-tests of it gave p = 0.03, and 1e-130."""
+    with pytest.raises(StatisticsError, match="constant"):
+        test([0.1] * 3, [other] * 7)
+    with pytest.raises(StatisticsError, match="constant"):
+        welch_anova([0.1] * 3, [0.1] * 7, [0.2, 0.4])
+
+
+def test_a_constant_difference_of_pairs_is_no_evidence():
+    x = np.array([1.1, 2.2, 3.3, 4.7])
+    with pytest.raises(StatisticsError, match="all differences are the same"):
+        paired_t_test(x + 0.1, x)
+    assert paired_t_test(x + np.array([0.1, 0.1, 0.1, 0.11]), x).p_value < 0.001

@@ -181,3 +181,12 @@ def test_baseline_table_names_its_tests_and_counts_missing() -> None:
     assert baseline_table(data, ["male"]).rows[0].p_value is None
     with pytest.raises(StatisticsError, match="no such column"):
         baseline_table(data, ["ages"])
+
+
+def test_a_constant_covariate_is_balanced_whatever_its_rounding() -> None:
+    z = [1] * 3 + [0] * 7
+    found = balance(z, pd.DataFrame({"same": [61.3] * 10, "other": list(range(10))}), weights=[0.3] * 3 + [0.7] * 7)
+    assert found.before[0] == 0.0
+    assert found.after is not None
+    assert found.after[0] == 0.0
+    assert abs(found.before[1]) > 1

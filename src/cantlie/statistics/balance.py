@@ -150,6 +150,7 @@ def balance(
 
     def smd(w: NDArray[np.float64]) -> NDArray[np.float64]:
         difference = _mean_difference(x, z, w)
+        difference[np.ptp(x, axis=0) == 0] = 0.0  # of a constant only rounding is left
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(difference == 0, 0.0, difference / sd)
 

@@ -40,8 +40,14 @@ def _check_summary(mean: float, sd: float, n: float, name: str) -> None:
         raise StatisticsError(f"a t-test needs a whole number of at least 2 values, not {n}", where=name)
 
 
-def _mean_test(name: str, difference: float, error: float, df: float, level: float) -> MeanTest:
-    if error == 0:
+def is_constant(error: float, *means: float) -> bool:
+    """Return whether a standard error is nothing but rounding beside the means (R's rule in t.test)."""
+    return bool(error <= 10 * np.finfo(np.float64).eps * max(abs(mean) for mean in means))
+
+
+def _mean_test(name: str, means: tuple[float, float], error: float, df: float, level: float) -> MeanTest:
+    difference = means[0] - means[1]
+    if is_constant(error, *means):
         raise StatisticsError("both groups are constant, so there is no spread to test against", where=name)
     t = difference / error
     half = float(stats.t.ppf(0.5 + inputs.level(level) / 2, df)) * error
@@ -68,7 +74,7 @@ def t_test_from_summary(
     df = n1 + n2 - 2
     pooled = ((n1 - 1) * sd1**2 + (n2 - 1) * sd2**2) / df
     error = float(np.sqrt(pooled * (1 / n1 + 1 / n2)))
-    return _mean_test("Student's t-test", mean1 - mean2, error, df, level)
+    return _mean_test("Student's t-test", (mean1, mean2), error, df, level)
 
 
 def welch_from_summary(
@@ -83,10 +89,10 @@ def welch_from_summary(
     _check_summary(mean1, sd1, n1, "first group")
     _check_summary(mean2, sd2, n2, "second group")
     v1, v2 = sd1**2 / n1, sd2**2 / n2
-    if v1 + v2 == 0:
+    if is_constant(float(np.sqrt(v1 + v2)), mean1, mean2):
         raise StatisticsError("both groups are constant, so there is no spread to test against", where="Welch's t-test")
     df = (v1 + v2) ** 2 / (v1**2 / (n1 - 1) + v2**2 / (n2 - 1))
-    return _mean_test("Welch's t-test", mean1 - mean2, float(np.sqrt(v1 + v2)), df, level)
+    return _mean_test("Welch's t-test", (mean1, mean2), float(np.sqrt(v1 + v2)), df, level)
 
 
 def _summary(values: NDArray[np.float64]) -> tuple[float, float, int]:
@@ -194,7 +200,7 @@ def welch_anova(*samples: ArrayLike) -> HypothesisTest:
     groups = [inputs.sample(values, f"group {i + 1}", least=2) for i, values in enumerate(samples)]
     n = np.array([values.size for values in groups], dtype=np.float64)
     variance = np.array([values.var(ddof=1) for values in groups])
-    if (variance == 0).any():
+    if any(np.ptp(values) == 0 for values in groups):
         raise StatisticsError("a group is constant, so its mean has no spread", where="Welch's analysis of variance")
     k = len(groups)
     w = n / variance

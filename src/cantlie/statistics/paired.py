@@ -14,7 +14,7 @@ from cantlie.core.errors import StatisticsError
 from cantlie.core.notes import Note
 from cantlie.statistics import inputs
 from cantlie.statistics.association import McNemarTest, bowker, mcnemar
-from cantlie.statistics.comparison import MeanTest
+from cantlie.statistics.comparison import MeanTest, is_constant
 from cantlie.statistics.hypothesis import HypothesisTest
 from cantlie.statistics.wald import two_sided_p
 
@@ -81,7 +81,7 @@ def paired_t_test(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -
     y = inputs.numbers(second, "second", length=x.size)
     difference = x - y
     mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(x.size))
-    if error == 0:
+    if is_constant(error, mean, float(np.abs(x).max()), float(np.abs(y).max())):
         raise StatisticsError("all differences are the same", where="paired t-test")
     t, df = mean / error, x.size - 1
     half = float(stats.t.ppf(0.5 + inputs.level(level) / 2, df)) * error
