@@ -146,3 +146,11 @@ def test_times_in_days_are_suspected_and_words_are_no_events(tmp_path):
     file.write_text("patient_id,endpoint,time_months,event\nP1,OS,24,dead\n")
     with pytest.raises(InvalidCohort, match="'dead' is neither 0 nor 1"):
         read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(("closed", "level"), [("right", "<=2.4"), ("left", ">2.4")])
+def test_a_value_on_a_limit_is_not_moved_over_it_by_a_factor(closed, level):
+    lesions = [{"patient_id": "P1", "lesion_id": "L1", "diameter_mm": 24.0}]
+    variable = Variable("d", "lesions.diameter_mm", factor=0.1, cuts=(2.4,), closed=closed, levels=("<=2.4", ">2.4"))
+    assert 24.0 * 0.1 > 2.4
+    assert evaluate(cohort(lesions=lesions), variable)["P1"] == level

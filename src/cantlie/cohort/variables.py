@@ -121,7 +121,7 @@ def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
     ids = pd.Index(cohort.patients["patient_id"], name="patient_id")
     values = _aggregate(rows, variable).reindex(ids)
     if variable.factor != 1.0:
-        values = as_numbers(values, variable.name) * variable.factor
+        values = _without_rounding(as_numbers(values, variable.name) * variable.factor)
     if variable.default is not None:
         known = np.ones(len(ids), dtype=bool)
         if variable.window_months is not None:
@@ -143,7 +143,7 @@ def classify(raw: pd.Series, variable: Variable) -> pd.Series:
                 where=f"variable {variable.name}",
                 remedy="name as many levels as there are classes",
             )
-        numbers = as_numbers(raw, variable.name).to_numpy(dtype=float)
+        numbers = _without_rounding(as_numbers(raw, variable.name)).to_numpy(dtype=float)
         side: Literal["left", "right"] = "right" if variable.closed == "left" else "left"
         position = np.searchsorted(np.asarray(variable.cuts, dtype=float), numbers, side=side)
         values = [None if np.isnan(x) else names[i] for x, i in zip(numbers, position, strict=True)]
@@ -182,6 +182,11 @@ def as_numbers(values: pd.Series, variable: str) -> pd.Series:
             remedy="write a plain number, or leave the cell empty when it is not known",
         )
     return numbers
+
+
+def _without_rounding(numbers: pd.Series) -> pd.Series:
+    """Return numbers to 12 digits: 24 mm times 0.1 is 2.4000000000000004 cm, which is not more than 2.4."""
+    return numbers.map(lambda number: float(f"{number:.12g}")).astype(float)
 
 
 def _missing(value: object) -> bool:
