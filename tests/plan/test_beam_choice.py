@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cantlie.core.errors import PlanningError
-from cantlie.plan.beam_choice import CandidateBeam, _Search, choose_beams
+from cantlie.plan.beam_choice import BeamSearch, CandidateBeam
 from cantlie.plan.objectives import MeanDose, SquaredDeviation, SquaredOverdose, VoxelSet
 from cantlie.plan.problem import Problem, Term
 
@@ -52,9 +52,9 @@ def problem(sparing: float = 1.0) -> Problem:
 @pytest.mark.parametrize("fields", [2, 3])
 def test_nearly_as_good_as_the_best_of_all_sets(fields: int) -> None:
     candidates = beams(12)
-    choice = choose_beams(candidates, problem(), DOSE_GY, fields, nearest_deg=30.0)
-    search = _Search(candidates, problem(), DOSE_GY, 30.0, (0.0, np.inf))
-    best = min(search.settled(search.opened(one)).value for one in combinations(range(12), fields))
+    search = BeamSearch(candidates, problem(), DOSE_GY, 30.0)
+    choice = search.choose(fields)
+    best = min(search._settled(search._opened(one)).value for one in combinations(range(12), fields))
     assert len(choice.chosen) == fields
     assert choice.value <= 1.01 * best
 
@@ -62,14 +62,14 @@ def test_nearly_as_good_as_the_best_of_all_sets(fields: int) -> None:
 def test_never_worse_than_sets_given_beside() -> None:
     candidates = beams(24)
     others = [tuple(range(start, 24, 6)) for start in range(6)]
-    choice = choose_beams(candidates, problem(), DOSE_GY, 4, nearest_deg=15.0, others=others)
+    choice = BeamSearch(candidates, problem(), DOSE_GY, 15.0).choose(4, others)
     assert len(choice.of_others) == 6
     assert choice.value <= min(choice.of_others) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("fields", [3, 5, 7, 9])
 def test_beams_avoid_what_is_spared_and_stand_apart(fields: int) -> None:
-    choice = choose_beams(beams(36), problem(5.0), DOSE_GY, fields, nearest_deg=20.0)
+    choice = BeamSearch(beams(36), problem(5.0), DOSE_GY, 20.0).choose(fields)
     angles = np.array(choice.chosen) * 10.0
     apart = np.abs((angles[:, None] - angles + 180) % 360 - 180) + 360 * np.eye(fields)
     assert apart.min() >= 20
@@ -86,23 +86,23 @@ def test_shares_of_open_fields_are_kept() -> None:
         )
         for one in beams(12)
     ]  # fmt: skip
-    search = _Search(candidates, problem(), DOSE_GY, 30.0, (0.5, 1.6))
-    opened = search.opened((0, 3, 6, 9))
-    solved = search.solved(opened, 40).x
+    search = BeamSearch(candidates, problem(), DOSE_GY, 30.0, (0.5, 1.6))
+    opened = search._opened((0, 3, 6, 9))
+    solved = search._settled(opened).x
     for n, x in solved.items():
         assert 0.5 * opened[n][0] - 1e-9 <= x[0] <= 1.6 * opened[n][0] + 1e-9
-    assert choose_beams(candidates, problem(), DOSE_GY, 3, nearest_deg=30.0, shares=(0.5, 1.6)).value > 0
+    assert search.choose(3).value > 0
 
 
 def test_a_turned_couch_must_be_worth_it() -> None:
     plain = beams(24)
     dear = [CandidateBeam(b.axis, b.start, b.index, b.value, b.to_target, 0.5 * (n % 2)) for n, b in enumerate(plain)]
-    choice = choose_beams(dear, problem(), DOSE_GY, 3, nearest_deg=15.0)
+    choice = BeamSearch(dear, problem(), DOSE_GY, 15.0).choose(3)
     assert all(n % 2 == 0 for n in choice.chosen)
 
 
 def test_too_few_or_too_near_is_said() -> None:
     with pytest.raises(PlanningError, match="only 2 directions"):
-        choose_beams(beams(2), problem(), DOSE_GY, 3, nearest_deg=10.0)
+        BeamSearch(beams(2), problem(), DOSE_GY, 10.0).choose(3)
     with pytest.raises(PlanningError, match="apart"):
-        choose_beams(beams(12), problem(), DOSE_GY, 5, nearest_deg=100.0)
+        BeamSearch(beams(12), problem(), DOSE_GY, 100.0).choose(5)

@@ -194,7 +194,7 @@ def test_the_couch_is_turned_where_every_coplanar_beam_burdens_an_organ() -> Non
         technique = technique.model_copy(update={"couch_most_deg": couch_most})
         own = replace(asked, protocol=asked.protocol.model_copy(update={"technique": technique}))
         notes: list[Note] = []
-        directions = static_directions(Site(own, own.targets[0], points, own.density, masks, notes))
+        directions = static_directions(Site(own, own.targets[0], points, masks, notes))
         turned = [g for g in directions if g.couch_deg]
         assert bool(turned) is turned_at_all and len(directions) == 4
         assert all(abs(signed_deg(g.couch_deg)) <= 60 for g in turned)

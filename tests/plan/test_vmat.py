@@ -120,7 +120,7 @@ def test_one_arc_two_arcs_and_large_targets_have_sectors_of_their_own() -> None:
     for arcs, size, fields in ((1, 1.0, 45), (2, 1.0, 30), (1, 4.0, 23)):
         technique = asked.protocol.technique.model_copy(update={"arc_count": arcs})
         changed = replace(asked, protocol=asked.protocol.model_copy(update={"technique": technique}))
-        site = Site(changed, asked.targets[0], size * box, asked.density, {}, [])
+        site = Site(changed, asked.targets[0], size * box, {}, [])
         paths = arc_paths(site, (0.0, 0.0, 0.0))
         assert [path.fields for path in paths] == [fields] * arcs
         assert all(abs(path.turn_deg) / path.fields / path.per_field <= 4.0 for path in paths)

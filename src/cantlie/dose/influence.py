@@ -157,6 +157,11 @@ class Influence:
         """Memory that the operator holds."""
         return int(self.voxels.nbytes + sum(beam.nbytes for beam in self.beams))
 
+    def of_beam(self, number: int) -> Influence:
+        """Return the influence of one of the beams."""
+        count = self.offsets[number + 1] - self.offsets[number]
+        return replace(self, offsets=np.array([0, count]), beams=self.beams[number : number + 1])
+
     def forward(self, weights_mu: ArrayLike) -> NDArray[np.float32]:
         """Return the dose in Gy, shape (n_voxels,), of beamlet weights in MU, shape (n_beamlets,)."""
         weights = np.asarray(weights_mu, dtype=np.float32)

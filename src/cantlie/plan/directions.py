@@ -11,12 +11,11 @@ from cantlie.core.errors import PlanningError
 from cantlie.core.notes import Note
 from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.geometry import BeamGeometry
-from cantlie.plan.beam_choice import BeamChoice, choose_beams
+from cantlie.plan.beam_choice import BeamChoice, BeamSearch
 from cantlie.plan.beams import equispaced_deg, isocentre_mm
-from cantlie.plan.candidate_beams import beamlet_width_mm, candidate_beams
+from cantlie.plan.candidate_beams import candidate_beams, opening_width_mm
 from cantlie.plan.clearance import is_clear, obstacle_mm
 from cantlie.plan.goals import goal_of_rule, quality_terms, rules_of_protocol
-from cantlie.plan.objectives import MeanDose
 from cantlie.plan.problem import Problem
 from cantlie.plan.raster import Raster, raster_of
 from cantlie.plan.technique import Site
@@ -29,15 +28,9 @@ CANDIDATE_STEP_DEG = 10.0
 COUCH_STEP_DEG = 15.0
 COUCH_TURN_COST = 0.03
 """What it costs to turn the couch for every beam, as a share of the objectives: the time it takes."""
-CANDIDATE_VOXELS = 4000
+CANDIDATE_VOXELS = 16000
 LEAST_SHARE, MOST_SHARE = 0.5, 1.6
 """Weights of fields that are not modulated, of an equal share (as in `field_weights`)."""
-FALL_OFF_WEIGHT = 4
-"""Weight of a steep fall-off when directions are chosen, beside that of the optimisation. With 1, nine beams to a
-lesion in the dome came from one side: 8 % less to the liver, but half of the prescription in 18 % more tissue."""
-LIMITS_WEIGHT = 0.1
-"""Weight of organs' limits when directions are chosen, beside that at the start of the optimisation: with the full one
-the fluence of a set of beams takes too long to come to rest."""
 
 
 def target_rasters(site: Site, geometries: Sequence[BeamGeometry], width_mm: float) -> tuple[Raster, ...]:
@@ -166,43 +159,41 @@ def _beside_equispaced(choice: BeamChoice) -> str:
 
 
 def _chosen(site: Site, fields: int, candidates: Sequence[BeamGeometry], extra: Sequence[float]) -> BeamChoice:
-    """Choose among candidates by the objectives of the plan: targets, fall-off, sparing and limits of organs."""
+    """Choose among candidates by the rules and objectives of the plan."""
     request, target = site.request, site.target
     organs = tuple(name for name in site.masks if name not in (target.name, BODY))
     voxels = planning_voxels(
         request.density.grid, site.masks, body=BODY, targets=(target.name,), organs=organs, voxel_mm=None,
         max_voxels=CANDIDATE_VOXELS,
     )  # fmt: skip
-    goals = []
-    for rule in rules_of_protocol(request.protocol, [target]):
-        if rule.kind == "constraint" and rule.structure in organs and voxels.holds(rule.structure):
-            goal = goal_of_rule(rule, voxels, target.prescription_gy, request.settings.constraint_margin)
-            goal.objective.weight *= LIMITS_WEIGHT
-            goals.append(goal)
+    goals = [
+        goal_of_rule(rule, voxels, target.prescription_gy, request.settings.constraint_margin)
+        for rule in rules_of_protocol(request.protocol, [target])
+        if voxels.holds(rule.structure)
+    ]
     spared = [name for name in request.protocol.minimise if name in site.masks]
-    terms = quality_terms([target], spared, voxels, BODY)
-    outside = [term for term in terms if term.purpose == "outside" and not isinstance(term.objective, MeanDose)]
-    steeper = outside * (FALL_OFF_WEIGHT - 1)
-    problem = Problem((target.name,), [*goals, *terms, *steeper])
+    problem = Problem((target.name,), [*goals, *quality_terms([target], spared, voxels, BODY)])
     in_target = voxels.volumes_cc[target.name]
     whole = request.protocol.technique.delivery in ("static", "field_in_field")
     beams = candidate_beams(
-        candidates,
-        site.density,
+        target_rasters(site, candidates, request.settings.beamlet_mm or request.protocol.technique.beamlet_mm),
+        request.density,
         load_beam_model(request.machine.beam_model),
-        site.points_mm,
-        voxels.grid.points_mm().reshape(-1, 3)[voxels.index],
+        voxels.grid,
+        voxels.index,
         in_target / in_target.sum(),
-        width_mm=beamlet_width_mm(site.points_mm),
-        margin_mm=BEAM_MARGIN_MM,
-        voxel_mm=voxels.grid.spacing_mm[0],
+        opening_mm=opening_width_mm(site.points_mm),
         extra=extra,
         whole=whole,
     )
-    return choose_beams(
-        beams, problem, target.prescription_gy, fields, nearest_deg=CANDIDATE_STEP_DEG,
-        others=_equispaced(candidates, fields), shares=(LEAST_SHARE, MOST_SHARE) if whole else (0.0, np.inf),
-    )  # fmt: skip
+    search = BeamSearch(
+        beams,
+        problem,
+        target.prescription_gy,
+        CANDIDATE_STEP_DEG,
+        (LEAST_SHARE, MOST_SHARE) if whole else (0.0, np.inf),
+    )
+    return search.choose(fields, _equispaced(candidates, fields))
 
 
 def _equispaced(candidates: Sequence[BeamGeometry], fields: int) -> list[tuple[int, ...]]:

@@ -113,6 +113,9 @@ FALL_OFF_SLIP = 1.0
 SPARING_STEP = 1.6
 SPARING_STEPS = 10
 SPARING_ITERATIONS = 20
+LEAST_CURVATURE = 0.02
+"""Openings are stepped as what they give the target asks, those beside it as if by this share of the most. The root of
+it took a third fewer steps to the same objective than none, in a C-shape, a lesion beside the bowel and half livers."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 
@@ -158,6 +161,7 @@ class FluenceSolver:
             else _open_fields(self._layout, problem, voxels, prescriptions_gy)
         )
         self._scale = max(float(x.mean()), 1e-9)
+        self._inverse_curvature = _inverse_curvature(self._layout, problem, voxels)
         self._smooth = Smoothness(*self._layout.neighbours(), smoothness, self._scale)
         self._doses: list[NDArray[np.float64]] = []
         self.x: Vector = x / self._scale
@@ -194,7 +198,10 @@ class FluenceSolver:
                 words += points_in_words(self.goals, metrics)
             progress(min(step / iterations, 1.0), words)
 
-        result = minimise(self._function, self.x, iterations=iterations, tolerance=tolerance, watch=watch)
+        result = minimise(
+            self._function, self.x, inverse_curvature=self._inverse_curvature, iterations=iterations,
+            tolerance=tolerance, watch=watch,
+        )  # fmt: skip
         self.x = result.x
         return result
 
@@ -310,6 +317,16 @@ def points_in_words(goals: Sequence[Goal], metrics: Sequence[float]) -> str:
     )
     words = [f"{goals[n].rule.structure} {goals[n].rule.metric} {metrics[n]:.3g} {goals[n].rule.unit}" for n in order]
     return "".join(f", {word}" for word in dict.fromkeys(words[:2]))
+
+
+def _inverse_curvature(layout: _Layout, problem: Problem, voxels: PlanningVoxels) -> Vector:
+    """Return by how much each opening may be stepped: what gives its target little, at the edge, may go further."""
+    to_target = []
+    for plan, name in zip(layout.plans, problem.names, strict=True):
+        volumes = voxels.volumes_cc[name]
+        to_target.append(plan.opening_gradients(volumes / volumes.sum()))
+    vector = layout.vector(to_target)
+    return np.asarray(np.maximum(vector / vector.max(), LEAST_CURVATURE) ** -0.5)
 
 
 def _open_fields(

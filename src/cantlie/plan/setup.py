@@ -24,7 +24,7 @@ from cantlie.plan.raster import Raster, source_blur
 from cantlie.plan.request import PlanningRequest, PlanTarget
 from cantlie.plan.skin import skin_notes
 from cantlie.plan.technique import Site, Technique
-from cantlie.plan.voxels import PlanningVoxels, coarse_fractions, planning_voxels
+from cantlie.plan.voxels import PlanningVoxels, planning_voxels
 from cantlie.target.recipes import resolve_first
 
 Fractions = NDArray[np.float32]
@@ -101,13 +101,12 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
     model = beam_of(request.machine)
     plans = []
     width = settings.beamlet_mm or request.protocol.technique.beamlet_mm
-    coarse = _coarse_density(request.density)
     for number, target in enumerate(request.targets):
         step = part(progress, 0.1 + 0.9 * number / len(target_names), 0.1 + 0.9 * (number + 1) / len(target_names))
         notes.extend(skin_notes(target.name, masks[target.name], masks[BODY], request.density.grid))
         notes.extend(imaged_length_notes(target.name, masks[target.name], request.density.grid))
         points = region_points_mm(request.density.grid, masks[target.name], 0.8 * width)
-        site = Site(request, target, points, coarse, masks, notes)
+        site = Site(request, target, points, masks, notes)
         rasters = technique.rasters(site, technique.directions(site), width)
         plans.append(_field_set(request.density, rasters, model, voxels, target, step))
     return Setup(rules, masks, minimise, voxels, tuple(plans), model, tuple(notes))
@@ -147,11 +146,6 @@ def _masks(
             masks[name] = found.fractions
         minimise.append(name)
     return tuple(rules), masks, tuple(minimise)
-
-
-def _coarse_density(density: Volume) -> Volume:
-    grid = density.grid.resampled((6.0, 6.0, 6.0))
-    return Volume(grid, coarse_fractions(np.asarray(density.values, dtype=np.float32), density.grid, grid))
 
 
 def _field_set(

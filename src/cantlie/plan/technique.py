@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cantlie.core.notes import Note
 from cantlie.core.progress import Progress
-from cantlie.core.volume import Volume
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
 from cantlie.plan.fields import FieldSet
@@ -40,8 +39,6 @@ class Site:
     ----------
     points_mm
         Points (x, y, z) that fill the target, shape (n, 3).
-    density
-        Mass density, coarse.
     masks
         Region of every rule, target and structure to be spared, on the CT grid.
     notes
@@ -51,7 +48,6 @@ class Site:
     request: PlanningRequest
     target: PlanTarget
     points_mm: NDArray[np.float64]
-    density: Volume
     masks: Mapping[str, NDArray[np.float32]]
     notes: list[Note]
 
