@@ -149,3 +149,12 @@ def test_a_drawn_course_has_the_errors_that_were_asked_for():
     assert np.std([own.mean(axis=0) for own in drawn]) == pytest.approx(np.hypot(3, 2 / np.sqrt(30)), rel=0.1)
     assert np.mean([own.std(axis=0, ddof=1) for own in drawn]) == pytest.approx(2, rel=0.03)
     assert drawn_shifts(calendar, (3, 3, 3), (2, 2, 2), 1) == drawn_shifts(calendar, (3, 3, 3), (2, 2, 2), 1)
+
+
+def test_displacements_that_look_like_centimetres_are_told():
+    rows = [f"P{n % 2},{n // 2 + 1},{0.3 * (n % 3):.1f},0.9,-0.4" for n in range(12)]
+    log = parse_shift_log("patient,session,x_mm,y_mm,z_mm\n" + "\n".join(rows) + "\n", "log.csv")
+    assert any("look like centimetres" in note.message for note in log.notes)
+    larger = "\n".join(rows).replace("0.9", "9.0")
+    log = parse_shift_log("patient,session,x_mm,y_mm,z_mm\n" + larger + "\n", "log.csv")
+    assert not log.notes

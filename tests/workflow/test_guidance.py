@@ -57,3 +57,14 @@ def test_a_bad_log_is_one_sentence(text, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert "cantlie: " in error
+
+
+def test_residuals_that_nobody_measured_ask_for_no_margin_of_zero(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    rows = [f"P{p},{s},CBCT,{p + s},{2 * s - p},{3 - s},yes" for p in (1, 2, 3) for s in (1, 2, 3)]
+    path.write_text("patient,session,modality,x_mm,y_mm,z_mm,corrected\n" + "\n".join(rows) + "\n")
+    assert run(["guidance", str(path), "--out", str(tmp_path / "out")]) in (0, 1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "before correction ask for: x " in told
+    assert "after correction ask for: not known" in told
+    assert "not measured" in (tmp_path / "out" / "report.html").read_text()

@@ -47,9 +47,11 @@ def guidance(
             f"{results['over_action_level']} at or over the action level.")  # fmt: skip
         say(f"{verdicts['pass']} pass, {verdicts['fail']} fail, {verdicts['not evaluable']} not evaluable.")
         if results["population"]:
-            margin = results["population"]["after_correction"]["van_herk_margin_mm"]
-            say("Margin that the errors after correction ask for: "
-                + ", ".join(f"{axis} {value:.1f} mm" for axis, value in zip("xyz", margin, strict=True)))  # fmt: skip
+            for when in ("before", "after"):
+                margin = results["population"][f"{when}_correction"]["van_herk_margin_mm"]
+                sizes = ", ".join(f"{axis} {value:.1f} mm" for axis, value in zip("xyz", margin, strict=True))
+                told = sizes if when == "before" or any(margin) else "not known, no error was measured after it"
+                say(f"Margin that the errors {when} correction ask for: {told}")
         for note in results["warnings"]:
             tell(f"! {note['where'] + ': ' if note['where'] else ''}{note['message']}")
         say(f"\nReport: {request.out / 'report.html'} (and report.pdf, results.json, sessions.csv). Research use only.")

@@ -37,6 +37,7 @@ from cantlie.core.spreadsheet import number_of, read_sheet
 Three = tuple[float, float, float]
 
 LARGEST_MM = 100.0
+_SMALL_MM, _ENOUGH_IMAGES = 1.5, 10  # so many images with nothing larger are suspected to be in centimetres
 LARGEST_DEG = 45.0
 _SHIFT = ("x_mm", "y_mm", "z_mm")
 _ROTATION = ("rx_deg", "ry_deg", "rz_deg")
@@ -251,4 +252,8 @@ def _notes(entries: list[ShiftEntry]) -> tuple[Note, ...]:
     turned = sum(entry.rotation_deg is not None and any(entry.rotation_deg) for entry in entries)
     if turned:
         notes.append(Note(f"rotations of {turned} sessions are reported, but not applied to the dose", "shift log"))
+    sizes = [abs(v) for entry in entries if entry.shift_mm is not None for v in entry.shift_mm]
+    if len(sizes) >= 3 * _ENOUGH_IMAGES and 0 < max(sizes) < _SMALL_MM:
+        message = f"no displacement of {len(sizes) // 3} images reaches {_SMALL_MM:g} mm: they look like centimetres"
+        notes.append(Note(message, "shift log"))
     return tuple(notes)

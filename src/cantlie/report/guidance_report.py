@@ -158,6 +158,9 @@ def _population(errors: PopulationErrors, margins_mm: Mapping[str, tuple[float, 
         ("before correction", errors.before, errors.margin_before_mm),
         ("after correction", errors.after, errors.margin_after_mm),
     ):
+        if label == "after correction" and not any((*found.mean_mm, *found.systematic_mm, *found.random_mm)):
+            rows.append([f"Errors and margin, {label}", *["not measured"] * 3])
+            continue
         rows.append([f"Mean, {label}", *(f"{v:+.2f}".replace("-", "−") for v in found.mean_mm)])
         rows.append([f"Systematic Σ, {label}", *(f"{v:.2f}" for v in found.systematic_mm)])
         rows.append([f"Random σ, {label}", *(f"{v:.2f}" for v in found.random_mm)])
