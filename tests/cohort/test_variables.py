@@ -154,3 +154,14 @@ def test_a_value_on_a_limit_is_not_moved_over_it_by_a_factor(closed, level):
     variable = Variable("d", "lesions.diameter_mm", factor=0.1, cuts=(2.4,), closed=closed, levels=("<=2.4", ">2.4"))
     assert 24.0 * 0.1 > 2.4
     assert evaluate(cohort(lesions=lesions), variable)["P1"] == level
+
+
+def test_a_sum_with_a_part_unknown_is_unknown_and_so_is_what_was_not_filled_in():
+    lesions = [{"patient_id": p, "lesion_id": n, "volume_cc": v} for p, n, v in (
+        ("P1", "L1", 20.0), ("P1", "L2", None), ("P2", "L1", 5.0), ("P2", "L2", 7.0))]  # fmt: skip
+    data = cohort(lesions=lesions)
+    volume = Variable("v", "lesions.volume_cc", aggregate="sum", default=0)
+    assert raw_values(data, volume).fillna(-1).tolist() == [-1, 12, 0]
+    only_empty = cohort(lesions=[{"patient_id": "P1", "lesion_id": "L1", "volume_cc": None}])
+    largest = Variable("v", "lesions.volume_cc", aggregate="max", default=0)
+    assert raw_values(only_empty, largest).fillna(-1).tolist() == [-1, 0, 0]

@@ -36,7 +36,8 @@ class Variable:
         Rows that count: column to value or list of values.
     aggregate
         How a patient's rows become one value: ``only`` (more than one is an error), ``first`` and ``last`` by date,
-        ``max``, ``min``, ``sum``, ``mean``, ``count`` (of rows, or of the column ``count``), ``any`` (yes or no),
+        ``max``, ``min``, ``mean``, ``sum`` (missing where one of the rows is), ``count`` (of rows, or of the column
+        ``count``), ``any`` (yes or no),
         ``best`` and ``worst`` of CR, PR, SD, PD; NE only where a patient has nothing else.
     window_months
         Months from the start of treatment within which rows count, both ends included. A patient without a start has
@@ -51,7 +52,7 @@ class Variable:
     mapping
         Text to level.
     default
-        Value where a patient has no row.
+        Value where a patient has no row (of the table patients: no value).
     """
 
     name: str
@@ -126,6 +127,8 @@ def raw_values(cohort: Cohort, variable: Variable) -> pd.Series:
         known = np.ones(len(ids), dtype=bool)
         if variable.window_months is not None:
             known = cohort.patients["treatment_start"].notna().to_numpy()
+        if variable.table != "patients":
+            known = known & ~ids.isin(rows["patient_id"])
         values = values.astype(object).where(values.notna() | ~known, variable.default)
         if isinstance(variable.default, (int, float)) and not isinstance(variable.default, bool):
             numbers = pd.to_numeric(values, errors="coerce")
@@ -238,7 +241,11 @@ def _aggregate(rows: pd.DataFrame, variable: Variable) -> pd.Series:
     filled = rows[rows[column].notna()]
     if how in _NUMERIC:
         by_patient = as_numbers(filled.set_index("patient_id")[column], variable.name)
-        return by_patient.groupby(level=0, sort=False).agg(how)
+        found = by_patient.groupby(level=0, sort=False).agg(how)
+        if how != "sum":
+            return found
+        # the sum of the known ones only would be too small
+        return found[~found.index.isin(rows.loc[rows[column].isna(), "patient_id"])]
     if how == "only":
         repeated = filled["patient_id"].duplicated()
         if repeated.any():
