@@ -186,5 +186,6 @@ def _copy(solver: FluenceSolver, goals: Sequence[Goal]) -> FluenceSolver:
         solver.voxels,
         [1.0] * len(solver.plans),
         start=solver.openings,
+        sharp=solver.sharp,
         log=Log(),
     )

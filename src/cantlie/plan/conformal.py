@@ -44,6 +44,7 @@ class Conformal:
     """
 
     modulates: ClassVar[bool] = False
+    sharp: ClassVar[bool] = False
     points: dict[str, Array] = field(default_factory=dict)
     margins: dict[str, Margin] = field(default_factory=dict)
 

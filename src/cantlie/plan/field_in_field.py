@@ -47,6 +47,7 @@ class FieldInField(Conformal):
     """
 
     modulates: ClassVar[bool] = False
+    sharp: ClassVar[bool] = False
 
     def refined(self, task: Task, shapes: FieldSegments, progress: Progress) -> FieldSegments:
         """Return open fields with their sub-fields."""

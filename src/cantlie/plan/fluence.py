@@ -115,7 +115,8 @@ SPARING_STEPS = 10
 SPARING_ITERATIONS = 20
 LEAST_CURVATURE = 0.02
 """Openings are stepped as what they give the target asks, those beside it as if by this share of the most. The root of
-it took a third fewer steps to the same objective than none, in a C-shape, a lesion beside the bowel and half livers."""
+it took a third fewer steps to the same objective than none, in a C-shape, a lesion beside the bowel and half livers.
+Arcs could not follow: two of them to GTV_6 of crlm_ct_1006 came out with 20 % more monitor units, Paddick 0.80 (0.86)."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 
@@ -135,6 +136,8 @@ class FluenceSolver:
         Prescribed dose of each plan's target.
     start
         Fluence to start from (a warm start); by default the open fields that give each target its mean dose.
+    sharp
+        Whether openings at the edges of targets step further than those through their middle.
     smoothness
         Weight of the mean squared difference of neighbours, relative to the mean fluence.
     """
@@ -148,6 +151,7 @@ class FluenceSolver:
         prescriptions_gy: Sequence[float],
         *,
         start: Openings | None = None,
+        sharp: bool = True,
         smoothness: float = 0.002,
         log: Log | None = None,
     ) -> None:
@@ -161,7 +165,8 @@ class FluenceSolver:
             else _open_fields(self._layout, problem, voxels, prescriptions_gy)
         )
         self._scale = max(float(x.mean()), 1e-9)
-        self._inverse_curvature = _inverse_curvature(self._layout, problem, voxels)
+        self.sharp = sharp
+        self._inverse_curvature = _inverse_curvature(self._layout, problem, voxels) if sharp else None
         self._smooth = Smoothness(*self._layout.neighbours(), smoothness, self._scale)
         self._doses: list[NDArray[np.float64]] = []
         self.x: Vector = x / self._scale

@@ -31,6 +31,7 @@ class StepAndShoot:
     """Segments of static fields (see `Technique`)."""
 
     modulates: ClassVar[bool] = True
+    sharp: ClassVar[bool] = True
 
     def directions(self, site: Site) -> list[BeamGeometry]:
         """Return the protocol's directions, or those that spare most."""

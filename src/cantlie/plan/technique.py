@@ -72,10 +72,12 @@ class Task:
 class Technique(Protocol):
     """A way of delivering plans.
 
-    ``modulates`` says whether its shapes follow an optimised fluence; otherwise none is optimised.
+    ``modulates`` says whether its shapes follow an optimised fluence; otherwise none is optimised. ``sharp`` says
+    whether they can follow its details at the edges of targets.
     """
 
     modulates: ClassVar[bool]
+    sharp: ClassVar[bool]
 
     def directions(self, site: Site) -> list[BeamGeometry]:
         """Return the directions whose influence the optimiser sees."""

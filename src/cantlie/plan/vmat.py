@@ -40,6 +40,7 @@ class Vmat:
     """Volumetric modulated arcs (see `Technique`)."""
 
     modulates: ClassVar[bool] = True
+    sharp: ClassVar[bool] = False
 
     paths: dict[str, tuple[ArcPath, ...]] = field(default_factory=dict)
 
