@@ -94,6 +94,8 @@ def _worst_d95(planning):
     return min(values) / request.targets[0].prescription_gy
 
 
-@pytest.mark.parametrize("planning", ["minimax", pytest.param("expectation", marks=pytest.mark.slow)])
-def test_the_worst_displacement_is_covered_better_than_by_the_nominal_plan(planning):
-    assert _worst_d95(planning) > _worst_d95("nominal") + 0.05
+@pytest.mark.parametrize(
+    ("planning", "gain"), [("minimax", 0.05), pytest.param("expectation", 0.03, marks=pytest.mark.slow)]
+)
+def test_the_worst_displacement_is_covered_better_than_by_the_nominal_plan(planning, gain):
+    assert _worst_d95(planning) > _worst_d95("nominal") + gain

@@ -116,7 +116,8 @@ SPARING_ITERATIONS = 20
 LEAST_CURVATURE = 0.02
 """Openings are stepped as what they give the target asks, those beside it as if by this share of the most. The root of
 it took a third fewer steps to the same objective than none, in a C-shape, a lesion beside the bowel and half livers.
-Arcs could not follow: two to GTV_6 of crlm_ct_1006 came out with 20 % more monitor units, Paddick 0.80 (0.86)."""
+Arcs could not follow: two to GTV_6 of crlm_ct_1006 came out with 20 % more monitor units, Paddick 0.80 (0.86). Nor did
+it serve robust plans: in 60 steps the worst displacement kept a D95 of 89 % with it and 92 % without."""
 POINTS_EVERY = 10
 """Steps from one look at the rules' metrics to the next."""
 

@@ -81,7 +81,7 @@ def plan_targets(request: PlanningRequest, progress: Progress = silent) -> Plann
             state.goals,
             setup.voxels,
             [target.prescription_gy for target in request.targets],
-            sharp=technique.sharp,
+            sharp=technique.sharp and request.protocol.robustness.planning == "nominal",
             log=work.log,
         )
         promised: dict[int, float] = {}
