@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cantlie.core.errors import PlanningError
 from cantlie.core.notes import Note
+from cantlie.core.progress import part
 from cantlie.machine.beam_model_file import load_beam_model
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.plan.beam_choice import BeamChoice, BeamSearch
@@ -185,6 +186,7 @@ def _chosen(site: Site, fields: int, candidates: Sequence[BeamGeometry], extra: 
         opening_mm=opening_width_mm(site.points_mm),
         extra=extra,
         whole=whole,
+        progress=part(site.progress, 0.0, 0.4),
     )
     search = BeamSearch(
         beams,
@@ -193,7 +195,7 @@ def _chosen(site: Site, fields: int, candidates: Sequence[BeamGeometry], extra: 
         CANDIDATE_STEP_DEG,
         (LEAST_SHARE, MOST_SHARE) if whole else (0.0, np.inf),
     )
-    return search.choose(fields, _equispaced(candidates, fields))
+    return search.choose(fields, _equispaced(candidates, fields), part(site.progress, 0.4, 1.0))
 
 
 def _equispaced(candidates: Sequence[BeamGeometry], fields: int) -> list[tuple[int, ...]]:

@@ -106,9 +106,9 @@ def prepare(request: PlanningRequest, technique: Technique, progress: Progress =
         notes.extend(skin_notes(target.name, masks[target.name], masks[BODY], request.density.grid))
         notes.extend(imaged_length_notes(target.name, masks[target.name], request.density.grid))
         points = region_points_mm(request.density.grid, masks[target.name], 0.8 * width)
-        site = Site(request, target, points, masks, notes)
+        site = Site(request, target, points, masks, notes, part(step, 0.0, 0.5))
         rasters = technique.rasters(site, technique.directions(site), width)
-        plans.append(_field_set(request.density, rasters, model, voxels, target, step))
+        plans.append(_field_set(request.density, rasters, model, voxels, target, part(step, 0.5, 1.0)))
     return Setup(rules, masks, minimise, voxels, tuple(plans), model, tuple(notes))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cantlie.core.notes import Note
-from cantlie.core.progress import Progress
+from cantlie.core.progress import Progress, silent
 from cantlie.machine.geometry import BeamGeometry
 from cantlie.machine.machine import Machine
 from cantlie.plan.fields import FieldSet
@@ -43,6 +43,8 @@ class Site:
         Region of every rule, target and structure to be spared, on the CT grid.
     notes
         Where a technique says what it chose.
+    progress
+        Told while directions are chosen.
     """
 
     request: PlanningRequest
@@ -50,6 +52,7 @@ class Site:
     points_mm: NDArray[np.float64]
     masks: Mapping[str, NDArray[np.float32]]
     notes: list[Note]
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
